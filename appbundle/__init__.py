@@ -1,0 +1,3 @@
+"""Services as applications: signed, self-contained bundles on one's own hosts."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,92 @@
+"""Where everything is on a node: every path is a property of one root."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from appbundle.names import AppName, Version
+
+BUNDLE_DIR = ".bundle"
+"""The reserved directory inside a version or bundle directory."""
+MANIFEST_FRAME = "manifest.tar.zst"
+"""In BUNDLE_DIR: the bundle's manifest frame, byte for byte."""
+SIGNED = "signed"
+"""In BUNDLE_DIR: the bundle's signature area without its padding."""
+ABOUT = "about.json"
+"""In BUNDLE_DIR of an installed version: the manifest without its tables, and when it came."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The paths of one node.
+
+    Args:
+        root: The node's root directory; `/` on a live node.
+    """
+
+    root: Path = Path("/")
+
+    @property
+    def apps(self) -> Path:
+        return self.root / "apps"
+
+    @property
+    def private(self) -> Path:
+        return self.apps / ".appb"
+
+    @property
+    def lock(self) -> Path:
+        return self.private / "lock"
+
+    @property
+    def stage(self) -> Path:
+        return self.private / "stage"
+
+    @property
+    def trash(self) -> Path:
+        return self.private / "trash"
+
+    @property
+    def objects(self) -> Path:
+        return self.private / "objects"
+
+    @property
+    def pins(self) -> Path:
+        return self.private / "pins"
+
+    @property
+    def releases(self) -> Path:
+        """One small file an app: the highest release number accepted."""
+        return self.private / "releases"
+
+    @property
+    def generations(self) -> Path:
+        return self.private / "generations"
+
+    @property
+    def current_generation(self) -> Path:
+        """The one link that is switched."""
+        return self.generations / "current"
+
+    @property
+    def settings(self) -> Path:
+        return self.root / "etc/appbundle"
+
+    @property
+    def allowed_signers(self) -> Path:
+        return self.settings / "allowed_signers"
+
+    @property
+    def node_settings(self) -> Path:
+        return self.settings / "node.toml"
+
+    def app(self, name: AppName) -> Path:
+        return self.apps / name
+
+    def version(self, name: AppName, version: Version) -> Path:
+        return self.apps / name / version
+
+    def about(self, name: AppName, version: Version) -> Path:
+        return self.version(name, version) / BUNDLE_DIR / ABOUT
+
+    def state(self, name: AppName) -> Path:
+        return self.root / "var/lib" / name
