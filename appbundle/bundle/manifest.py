@@ -59,7 +59,6 @@ class Run(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults
         argv: The program (absolute, inside the bundle) and its arguments.
         environment: All that the process gets beside PATH, HOME, USER, LANG and TMPDIR.
         directory: Working directory, absolute, inside the bundle or the state directory.
-        state: Names of directories below /var/lib that are writable; the app's own name by default.
         network: `host` (default) or `none`.
     """
 
