@@ -1,0 +1,176 @@
+"""Generations: which version of each app a node runs, numbered, each with its parent.
+
+A generation is a directory of links with a record. It appears with one rename and is never
+changed, but for its outcome; which one is current is one symbolic link, and nothing else.
+"""
+
+import json
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from appbundle.errors import CorruptError, NotFoundError
+from appbundle.layout import Layout
+from appbundle.names import AppName, Version
+from appbundle.system import files
+
+RECORD = "generation.json"
+"""No app has this name: names hold no dot."""
+
+Apps = Mapping[AppName, Version]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generation:
+    """What a node runs, or ran.
+
+    Args:
+        number: From 1 up; never used again.
+        parent: The generation that was current when this one was made; None for the first.
+        created_at: Seconds since the epoch.
+        reason: What was asked for: `install nova-api 34.0.0`.
+        by: Who asked: a user's name.
+        outcome: `ok`, or why it failed.
+        apps: Its versions.
+    """
+
+    number: int
+    parent: int | None
+    created_at: int
+    reason: str
+    by: str
+    outcome: str
+    apps: dict[AppName, Version]
+
+
+def current_number(layout: Layout) -> int | None:
+    """The number of the generation that this node runs; None before the first."""
+    try:
+        return int(os.readlink(layout.current_generation))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise CorruptError(f"{layout.current_generation} is not a link to a generation") from error
+
+
+def current(layout: Layout) -> Generation | None:
+    """The generation that this node runs; None before the first."""
+    number = current_number(layout)
+    return None if number is None else read(layout, number)
+
+
+def current_version(layout: Layout, name: AppName) -> Version | None:
+    """The version of one app that this node runs."""
+    try:
+        return Version(os.path.basename(os.readlink(layout.current_generation / name)))
+    except OSError:
+        return None
+
+
+def read(layout: Layout, number: int) -> Generation:
+    """Read one generation's record.
+
+    Raises:
+        NotFoundError: There is no such generation (any more).
+        CorruptError: Its record is damaged.
+    """
+    path = layout.generations / str(number) / RECORD
+    try:
+        with open(path, "rb") as file:
+            record: dict[str, Any] = json.load(file)
+    except FileNotFoundError as error:
+        raise NotFoundError(
+            f"there is no generation {number}", hint="appb history shows which there are"
+        ) from error
+    except ValueError as error:
+        raise CorruptError(f"{path} is damaged: {error}") from error
+    try:
+        return Generation(**record)
+    except TypeError as error:
+        raise CorruptError(f"{path} is not a generation's record") from error
+
+
+def numbers(layout: Layout) -> list[int]:
+    """The numbers of all generations on disk, ascending."""
+    try:
+        names = os.listdir(layout.generations)
+    except FileNotFoundError:
+        return []
+    return sorted(int(name) for name in names if name.isdecimal())
+
+
+def every(layout: Layout) -> list[Generation]:
+    """All generations on disk, oldest first."""
+    return [read(layout, number) for number in numbers(layout)]
+
+
+def prepare(
+    layout: Layout, stage: Path, *, apps: Apps, reason: str, by: str, created_at: int
+) -> tuple[Generation, Path]:
+    """Make the next generation inside a stage; it counts for nothing until `commit`.
+
+    The caller makes it durable, with everything else of its transaction or by `sync`.
+
+    Args:
+        stage: A directory of this transaction.
+        apps: The versions; they need not be published yet.
+    """
+    known = numbers(layout)
+    generation = Generation(
+        number=(known[-1] if known else 0) + 1,
+        parent=current_number(layout),
+        created_at=created_at,
+        reason=reason,
+        by=by,
+        outcome="ok",
+        apps=dict(sorted(apps.items())),
+    )
+    directory = stage / f"generation-{secrets.token_hex(4)}"
+    os.mkdir(directory)
+    os.chmod(directory, files.DIRECTORY_MODE)
+    with files.directory(directory) as fd:
+        for name, version in generation.apps.items():
+            os.symlink(f"../../../{name}/{version}", name, dir_fd=fd)
+    files.write_new(directory / RECORD, _encode(generation))
+    return generation, directory
+
+
+def sync(directory: Path) -> None:
+    """Make a prepared generation durable by itself, where no larger flush does."""
+    with open(directory / RECORD, "rb") as file:
+        os.fsync(file.fileno())
+    files.fsync_directory(directory)
+
+
+def commit(layout: Layout, generation: Generation, directory: Path) -> None:
+    """Give a prepared, durable generation its number."""
+    os.rename(directory, layout.generations / str(generation.number))
+    files.fsync_directory(layout.generations)
+
+
+def activate(layout: Layout, number: int) -> None:
+    """Make a generation the current one: one rename for all apps of the node. ★"""
+    files.replace_link(layout.current_generation, str(number))
+
+
+def record_outcome(layout: Layout, generation: Generation, outcome: str) -> Generation:
+    """Write down how a generation turned out."""
+    changed = replace(generation, outcome=outcome)
+    files.write_durably(layout.generations / str(generation.number) / RECORD, _encode(changed))
+    return changed
+
+
+def _encode(generation: Generation) -> bytes:
+    return json.dumps(asdict(generation), indent=1).encode() + b"\n"
+
+
+def missing_versions(layout: Layout, generation: Generation) -> list[str]:
+    """The versions of a generation that are no longer on disk, as `NAME VERSION`."""
+    return [
+        f"{name} {version}"
+        for name, version in generation.apps.items()
+        if not os.path.isdir(layout.version(name, version))
+    ]

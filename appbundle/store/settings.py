@@ -1,0 +1,100 @@
+"""What the administrator of a node has decided: trusted keys and node settings."""
+
+import os
+import stat
+import tomllib
+from pathlib import Path
+
+import msgspec
+
+from appbundle.errors import UnsupportedError, UsageError
+from appbundle.layout import Layout
+from appbundle.names import AppName
+from appbundle.system import files
+
+
+class Threshold(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How many distinct keys must have signed apps of a name.
+
+    Args:
+        apps: A pattern for app names, as `nova-*`.
+        keys: How many.
+    """
+
+    apps: str
+    keys: int
+
+
+class Retention(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What `gc` keeps when it is not told otherwise.
+
+    Args:
+        keep: Newest versions of each app that are kept whatever their age.
+        older_than_days: Age below which nothing is removed.
+    """
+
+    keep: int = 3
+    older_than_days: int = 30
+
+
+class NodeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The node's `node.toml`.
+
+    Args:
+        threshold: For patterns of names; others need one key.
+        retention: See `Retention`.
+    """
+
+    threshold: tuple[Threshold, ...] = ()
+    retention: Retention = Retention()
+
+
+def read_node_settings(layout: Layout) -> NodeSettings:
+    """Read `/etc/appbundle/node.toml`; defaults if there is none.
+
+    Raises:
+        UsageError: It is no such file; says where.
+    """
+    raw = _read_safely(layout.node_settings)
+    try:
+        return msgspec.convert(tomllib.loads(raw.decode()), NodeSettings)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
+        raise UsageError(f"{layout.node_settings}: {error}", hint="see docs/node-settings.md") from error
+
+
+def read_allowed_signers(layout: Layout) -> str:
+    """Read the text of the keys that this node trusts; empty if there are none."""
+    return _read_safely(layout.allowed_signers).decode("utf-8", "surrogateescape")
+
+
+def write_allowed_signers(layout: Layout, text: str) -> None:
+    """Replace the keys that this node trusts, durably and with one rename."""
+    layout.settings.mkdir(parents=True, exist_ok=True)
+    files.check_owner(layout.settings)
+    files.write_durably(layout.allowed_signers, text.encode("utf-8", "surrogateescape"))
+
+
+def _read_safely(path: Path) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            status = os.fstat(file.fileno())
+            if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+                raise UnsupportedError(
+                    f"{path} is writable by others, so it decides nothing", hint=f"chmod 644 {path}"
+                )
+            return file.read()
+    except FileNotFoundError:
+        return b""
+
+
+def accepted_release(layout: Layout, name: AppName) -> int:
+    """The highest release number of an app that this node ever accepted; -1 for none."""
+    try:
+        return int((layout.releases / name).read_text())
+    except (FileNotFoundError, ValueError):
+        return -1
+
+
+def record_release(layout: Layout, name: AppName, release: int) -> None:
+    """Remember an accepted release number; survives the app's removal."""
+    files.write_durably(layout.releases / name, f"{release}\n".encode())

@@ -1,0 +1,143 @@
+"""Where a bundle comes from: a file, a pipe, or a directory; each is opened once and never again."""
+
+import os
+import stat
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from appbundle.bundle.container import END_FRAME, Head, read_exactly, read_head
+from appbundle.bundle.manifest import Manifest
+from appbundle.bundle.statement import MAX_AREA_SIZE, MAX_MANIFEST_SIZE, Signed, parse_signed
+from appbundle.errors import CorruptError, NotFoundError, UsageError
+from appbundle.layout import BUNDLE_DIR, MANIFEST_FRAME, SIGNED
+from appbundle.names import escape
+from appbundle.store.worker import check_frame
+
+_OPEN = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
+_OPEN_INSIDE = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW
+
+
+@dataclass(slots=True)
+class BundleStream:
+    """A bundle file or pipe, read from front to back in one pass.
+
+    Args:
+        fd: Stands at the bundle's first byte.
+        name: For messages.
+    """
+
+    fd: int
+    name: str
+    head: Head | None = field(default=None, init=False)
+
+    def signed(self) -> Signed:
+        """Read statement and signatures; call it first."""
+        self.head = read_head(self._read)
+        return self.head.signed
+
+    def manifest_frame(self, size: int) -> bytes:
+        """Read the manifest frame, of the length that the authenticated statement says."""
+        return read_exactly(self._read, size, of="manifest")
+
+    def read_into(self, target: memoryview) -> None:
+        """Fill memory with the payload's next bytes.
+
+        Raises:
+            CorruptError: The bundle ends before.
+        """
+        while target:
+            count = os.readv(self.fd, [target])
+            if not count:
+                raise CorruptError("the bundle ends inside its payload")
+            target = target[count:]
+
+    def check_frame(self, index: int, manifest: Manifest) -> None:
+        """Read a frame that is not needed, and check that it is what was signed."""
+        frame = manifest.frames[index]
+        check_frame(read_exactly(self._read, frame.compressed_size, of="payload"), frame.sha256, index)
+
+    def finish(self) -> None:
+        """Check that the bundle ends exactly where it should.
+
+        Raises:
+            CorruptError: The end is cut short, or something follows.
+        """
+        if read_exactly(self._read, len(END_FRAME), of="end") != END_FRAME or self._read(1):
+            raise CorruptError("the bundle does not end where it should")
+
+    def _read(self, size: int) -> bytes:
+        return os.read(self.fd, size)
+
+
+@dataclass(slots=True)
+class BundleDirectory:
+    """The same as a directory: the files, and `.bundle/` with the manifest frame and signatures."""
+
+    fd: int
+    name: str
+
+    def signed(self) -> Signed:
+        """Read statement and signatures."""
+        return parse_signed(self._read_inside(SIGNED, MAX_AREA_SIZE))
+
+    def manifest_frame(self, size: int) -> bytes:
+        """Read the manifest frame; `size` is what the authenticated statement says."""
+        frame = self._read_inside(MANIFEST_FRAME, min(size, MAX_MANIFEST_SIZE))
+        if len(frame) != size:
+            raise CorruptError(f"{self.name}: the manifest frame is not as long as was signed")
+        return frame
+
+    def _read_inside(self, name: str, limit: int) -> bytes:
+        try:
+            fd = os.open(f"{BUNDLE_DIR}/{name}", _OPEN_INSIDE, dir_fd=self.fd)
+        except OSError as error:
+            raise CorruptError(
+                f"{self.name} is not a bundle directory: no {BUNDLE_DIR}/{name}"
+            ) from error
+        with open(fd, "rb") as file:
+            content = file.read(limit + 1)
+        if len(content) > limit:
+            raise CorruptError(f"{self.name}: {BUNDLE_DIR}/{name} is too long")
+        return content
+
+
+Source = BundleStream | BundleDirectory
+
+
+@contextmanager
+def open_source(path: str) -> Iterator[Source]:
+    """Open a bundle for installing.
+
+    Args:
+        path: A file, a directory, or `-` for standard input.
+
+    Raises:
+        NotFoundError: Nothing is there.
+        UsageError: It is neither a file nor a directory (a device, a FIFO), or a terminal.
+    """
+    if path == "-":
+        if sys.stdin.isatty():
+            raise UsageError("a bundle cannot be read from a terminal", hint="cat FILE | appb install -")
+        yield BundleStream(sys.stdin.fileno(), "standard input")
+        return
+    try:
+        fd = os.open(path, _OPEN)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise NotFoundError(f"there is no file {escape(path)}") from error
+    try:
+        mode = os.fstat(fd).st_mode
+        name = escape(Path(path).name)
+        if stat.S_ISDIR(mode):
+            yield BundleDirectory(fd, name)
+        elif stat.S_ISREG(mode):
+            yield BundleStream(fd, name)
+        else:
+            raise UsageError(
+                f"{escape(path)} is neither a file nor a directory",
+                hint="a pipe is read with: appb install - < PIPE",
+            )
+    finally:
+        os.close(fd)

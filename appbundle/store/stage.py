@@ -1,0 +1,345 @@
+"""Staging and publishing: a verified bundle becomes a complete, durable version directory.
+
+Nothing below `/apps/NAME` exists before it is whole: files are written in a private stage on the
+same file system, made durable together, then renamed into place.
+"""
+
+import mmap
+import os
+import platform
+from array import array
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+
+import msgspec
+
+from appbundle.bundle.manifest import Manifest
+from appbundle.bundle.payload import Shape, measure
+from appbundle.bundle.statement import encode_signed
+from appbundle.errors import ConflictError, CorruptError, NoSpaceError, UnsupportedError
+from appbundle.layout import ABOUT, BUNDLE_DIR, MANIFEST_FRAME, SIGNED, Layout
+from appbundle.names import escape
+from appbundle.store import unpack, versions
+from appbundle.store.source import BundleDirectory, Source
+from appbundle.store.worker import FileState, Job, Task
+from appbundle.system import files, libc
+from appbundle.trust.verify import VerifiedBundle
+
+_BLOCK = 4096
+_SPARE_BYTES = 16 << 20
+"""What directories, journal and the next generation may need beside the contents."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Staged:
+    """A version that is whole, but neither durable nor in its place."""
+
+    bundle: VerifiedBundle
+    about: versions.About
+    tree: Path
+    states: mmap.mmap
+    new_bytes: int
+    new_files: int
+
+
+def check_requirements(manifest: Manifest, *, root: Path) -> None:
+    """Refuse a bundle that this node cannot run, before anything is written.
+
+    Raises:
+        UnsupportedError: Architecture, kernel or base is not what the bundle needs.
+    """
+    needs, title = manifest.requires, f"{manifest.name} {manifest.version}"
+    machine = platform.machine()
+    if needs.architecture not in ("any", machine):
+        raise UnsupportedError(f"{title} is for {needs.architecture}; this node is {machine}")
+    if needs.kernel and _numbers(platform.release()) < _numbers(needs.kernel):
+        raise UnsupportedError(
+            f"{title} needs Linux {needs.kernel}; this node runs {platform.release()}"
+        )
+    if needs.base and needs.base != (here := _base_of(root)):
+        raise UnsupportedError(f"{title} needs the base {needs.base}; this node is {here}")
+
+
+def _numbers(release: str) -> tuple[int, ...]:
+    words = release.split("-")[0].split(".")[:3]
+    return tuple(int(word) for word in words if word.isdigit())
+
+
+def _base_of(root: Path) -> str:
+    values = {"ID": "unknown", "VERSION_ID": ""}
+    for name in ("etc/os-release", "usr/lib/os-release"):
+        if (root / name).is_file():
+            lines = (root / name).read_text().splitlines()
+            values |= {k: v.strip("\"'") for k, _, v in (line.partition("=") for line in lines)}
+            break
+    return f"{values['ID']}-{values['VERSION_ID']}".rstrip("-")
+
+
+def stage(
+    layout: Layout,
+    tree: Path,
+    bundle: VerifiedBundle,
+    source: Source,
+    *,
+    installed_at: int,
+    progress: Callable[[int, int], None],
+) -> Staged:
+    """Unpack a bundle into `tree`, taking from the pool what it has.
+
+    Args:
+        tree: A path in a stage of this transaction; nothing is there yet.
+        source: Stands at the payload's first byte (or is the bundle as a directory).
+        installed_at: Seconds since the epoch.
+        progress: Called with bytes done and bytes to do.
+
+    Raises:
+        CorruptError: A byte is not what was signed.
+        NoSpaceError: Bytes or inodes are lacking; found before unpacking where possible.
+    """
+    manifest = bundle.manifest
+    shape = measure(manifest.directories, manifest.links, manifest.files)
+    os.mkdir(tree, files.DIRECTORY_MODE)
+    make_directories(tree, manifest)
+    states, twins = first_states(manifest)
+    with ExitStack() as opened:
+        tree_fd = opened.enter_context(files.directory(tree))
+        objects_fd = opened.enter_context(files.directory(layout.objects))
+        job = Job(
+            manifest=manifest,
+            starts=shape.starts,
+            frame_starts=frame_starts(manifest),
+            tree_fd=tree_fd,
+            objects_fd=objects_fd,
+            states=states,
+            twins=twins,
+            source_fd=source.fd if isinstance(source, BundleDirectory) else -1,
+        )
+        workers = opened.enter_context(unpack.started(job))
+        if not pool_is_empty(layout):
+            workers.over_files(Task.LINK)
+        new_bytes, new_files = check_space(layout, manifest, states)
+        _fill(workers, shape, source, manifest, progress)
+    about = versions.describe(bundle, installed_at=installed_at)
+    write_bundle_directory(tree, bundle, about)
+    return Staged(
+        bundle=bundle,
+        about=about,
+        tree=tree,
+        states=states,
+        new_bytes=new_bytes,
+        new_files=new_files,
+    )
+
+
+def _fill(
+    workers: unpack.Workers,
+    shape: Shape,
+    source: Source,
+    manifest: Manifest,
+    progress: Callable[[int, int], None],
+) -> None:
+    if isinstance(source, BundleDirectory):
+        check_same_paths(source, manifest)
+        workers.over_files(Task.COPY)
+    else:
+        reader = _Counted(source.read_into, sum(f.compressed_size for f in manifest.frames), progress)
+        unpack.feed(
+            workers, shape, reader.read_into, lambda index: source.check_frame(index, manifest)
+        )
+        source.finish()
+    if workers.job.twins:
+        workers.over_files(Task.TWIN)
+
+
+class _Counted:
+    """Tells progress how far reading is."""
+
+    def __init__(
+        self,
+        read_into: Callable[[memoryview], None],
+        total: int,
+        progress: Callable[[int, int], None],
+    ) -> None:
+        self._read_into = read_into
+        self._total = total
+        self._progress = progress
+        self._done = 0
+
+    def read_into(self, target: memoryview) -> None:
+        self._read_into(target)
+        self._done += len(target)
+        self._progress(self._done, self._total)
+
+
+def make_directories(tree: Path, manifest: Manifest) -> None:
+    """Make all directories and links of a version, and `.bundle/`."""
+    previous_umask = os.umask(0o022)
+    try:
+        with files.directory(tree) as fd:
+            os.mkdir(BUNDLE_DIR, files.DIRECTORY_MODE, dir_fd=fd)
+            for path in manifest.directories:
+                os.mkdir(path, files.DIRECTORY_MODE, dir_fd=fd)
+            for link in manifest.links:
+                os.symlink(link.target, link.path, dir_fd=fd)
+            for file in manifest.files:
+                if not file.size:
+                    mode = 0o755 if file.executable else files.FILE_MODE
+                    os.close(
+                        os.open(file.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode, dir_fd=fd)
+                    )
+    except FileExistsError as error:
+        raise CorruptError(
+            f"two paths of the bundle are one on this file system: {escape(str(error.filename))}",
+            hint="the file system ignores case or Unicode forms: keep /apps on another",
+        ) from error
+    finally:
+        os.umask(previous_umask)
+
+
+def first_states(manifest: Manifest) -> tuple[mmap.mmap, dict[int, int]]:
+    """Mark files that need no content of their own: empty ones, and repetitions of a content.
+
+    Returns:
+        A shared `FileState` for each file; and for each repetition the file that it repeats.
+    """
+    states = mmap.mmap(-1, max(1, len(manifest.files)))
+    seen: dict[tuple[str, bool], int] = {}
+    twins: dict[int, int] = {}
+    for index, file in enumerate(manifest.files):
+        if not file.size:
+            states[index] = FileState.EMPTY
+            continue
+        first = seen.setdefault((file.sha256, file.executable), index)
+        if first != index:
+            states[index] = FileState.TWIN
+            twins[index] = first
+    return states, twins
+
+
+def frame_starts(manifest: Manifest) -> "array[int]":
+    """For each frame, where it starts in the payload's stream."""
+    return array("q", [0, *accumulate(frame.size for frame in manifest.frames)])
+
+
+def pool_is_empty(layout: Layout) -> bool:
+    """Whether this node has no objects yet, so that asking for each would be in vain."""
+    with os.scandir(layout.objects) as shards:
+        return next(shards, None) is None
+
+
+def check_space(layout: Layout, manifest: Manifest, states: mmap.mmap) -> tuple[int, int]:
+    """Compare what is still to be written with what the file system has.
+
+    Returns:
+        Bytes and number of files to be written.
+
+    Raises:
+        NoSpaceError: It would not fit.
+    """
+    missing = FileState.MISSING
+    sizes = [f.size for i, f in enumerate(manifest.files) if states[i] == missing]
+    needed = sum(-(-size // _BLOCK) * _BLOCK for size in sizes)
+    free_bytes, free_inodes = files.free_space(layout.private)
+    title = f"{manifest.name} {manifest.version}"
+    hint = "appb gc --dry-run shows what can be freed"
+    if needed + min(_SPARE_BYTES, needed // 4) > free_bytes:
+        raise NoSpaceError(f"{title} needs {needed} more bytes; {free_bytes} are free", hint=hint)
+    if len(sizes) > free_inodes:
+        raise NoSpaceError(
+            f"{title} needs {len(sizes)} more inodes; {free_inodes} are free", hint=hint
+        )
+    return sum(sizes), len(sizes)
+
+
+def check_same_paths(source: BundleDirectory, manifest: Manifest) -> None:
+    """Compare the set of a bundle directory's paths with the manifest's.
+
+    Raises:
+        CorruptError: One is too many or missing, or a link points elsewhere.
+    """
+    expected = {*manifest.directories, *(link.path for link in manifest.links)}
+    expected |= {file.path for file in manifest.files}
+    targets = {link.path: link.target for link in manifest.links}
+    found = set()
+    for here, directories, names, fd in os.fwalk(".", dir_fd=source.fd):
+        if here == ".":
+            directories[:] = [name for name in directories if name != BUNDLE_DIR]
+        for name in (*directories, *names):
+            path = os.path.normpath(f"{here}/{name}")
+            found.add(path)
+            if path in targets and _target(name, fd) != targets[path]:
+                raise CorruptError(f"{escape(path)} is not the link that was signed")
+    for path in sorted(found ^ expected):
+        problem = "is missing" if path in expected else "is not in the manifest"
+        raise CorruptError(f"{source.name}: {escape(path)} {problem}")
+
+
+def _target(name: str, fd: int) -> str:
+    try:
+        return os.readlink(name, dir_fd=fd)
+    except OSError:
+        return ""
+
+
+def write_bundle_directory(tree: Path, bundle: VerifiedBundle, about: versions.About) -> None:
+    """Put the bundle's own papers into a version: what is needed to verify it for ever."""
+    papers = tree / BUNDLE_DIR
+    files.write_new(papers / MANIFEST_FRAME, bundle.manifest_frame)
+    files.write_new(papers / SIGNED, encode_signed(bundle.signed))
+    files.write_new(papers / ABOUT, msgspec.json.encode(about))
+
+
+def make_durable(layout: Layout, fd: int) -> None:
+    """Write everything staged to the disk.
+
+    Args:
+        fd: Of the node's private directory, opened *before* staging, so that any write error since
+            is reported here.
+    """
+    try:
+        libc.syncfs(fd)
+    except OSError as error:
+        raise files.translate_os_error(error, "making the new version durable") from error
+
+
+def pool(layout: Layout, staged: Iterable[Staged]) -> None:
+    """Offer new contents to later versions; only what is durable may be offered."""
+    for each in staged:
+        if not each.new_files:
+            continue
+        for number in range(256):
+            files.make_directory(layout.objects / f"{number:02x}", mode=files.PRIVATE_MODE)
+        with ExitStack() as opened:
+            job = Job(
+                manifest=each.bundle.manifest,
+                starts=array("q"),
+                frame_starts=array("q"),
+                tree_fd=opened.enter_context(files.directory(each.tree)),
+                objects_fd=opened.enter_context(files.directory(layout.objects)),
+                states=each.states,
+                twins={},
+            )
+            opened.enter_context(unpack.started(job)).over_files(Task.POOL)
+
+
+def publish(layout: Layout, staged: Staged) -> None:
+    """Give a durable version its name. ★
+
+    Raises:
+        ConflictError: A version of this name is there already.
+    """
+    statement = staged.bundle.statement
+    if files.make_directory(layout.app(statement.name)):
+        files.fsync_directory(layout.apps)
+    target = layout.version(statement.name, statement.version)
+    try:
+        libc.rename_noreplace(str(staged.tree), str(target))
+    except FileExistsError as error:
+        raise ConflictError(f"{target} exists already") from error
+    current = layout.app(statement.name) / "current"
+    if not os.path.lexists(current):
+        os.symlink(f"../.appb/generations/current/{statement.name}", current)
+    files.fsync_directory(target.parent)

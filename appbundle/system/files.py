@@ -1,0 +1,162 @@
+"""Durable writes, directories, trees: what the store asks of a file system."""
+
+import errno
+import os
+import secrets
+import shutil
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from appbundle.errors import NOTHING_CHANGED, AppbError, NoSpaceError, UnsupportedError
+
+DIRECTORY_MODE = 0o755
+PRIVATE_MODE = 0o700
+FILE_MODE = 0o644
+
+_OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+@contextmanager
+def directory(path: str | Path) -> Iterator[int]:
+    """Give a descriptor of a directory; its last component may not be a link."""
+    fd = os.open(path, _OPEN_DIRECTORY)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def fsync_directory(path: str | Path) -> None:
+    """Make a directory's entries durable."""
+    with directory(path) as fd:
+        os.fsync(fd)
+
+
+def write_durably(path: Path, content: bytes, *, mode: int = FILE_MODE) -> None:
+    """Put a file in place with one rename; afterwards it survives a power cut.
+
+    Args:
+        path: The target; its directory exists.
+        mode: Permissions, whatever the umask.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
+    try:
+        write_new(temporary, content, mode=mode, sync=True)
+        os.rename(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    fsync_directory(path.parent)
+
+
+def write_new(path: Path, content: bytes, *, mode: int = FILE_MODE, sync: bool = False) -> None:
+    """Create a file that must not exist yet; durable only with `sync`, and only its content."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+    try:
+        os.fchmod(fd, mode)
+        write_all(fd, content)
+        if sync:
+            os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def write_all(fd: int, content: bytes | memoryview) -> None:
+    """Write everything, however many calls that takes."""
+    rest = memoryview(content)
+    while rest:
+        rest = rest[os.write(fd, rest) :]
+
+
+def replace_link(path: Path, target: str) -> None:
+    """Point a symbolic link elsewhere with one rename and make that durable."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
+    os.symlink(target, temporary)
+    try:
+        os.rename(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    fsync_directory(path.parent)
+
+
+def make_directory(path: Path, *, mode: int = DIRECTORY_MODE) -> bool:
+    """Create a directory with exactly this mode unless something has its name.
+
+    Returns:
+        Whether it is new.
+    """
+    try:
+        os.mkdir(path, mode)
+    except FileExistsError:
+        return False
+    os.chmod(path, mode)
+    return True
+
+
+def check_owner(path: Path) -> None:
+    """Refuse a directory that someone else could change under us.
+
+    Raises:
+        UnsupportedError: It is no directory, is another user's, or others may write to it.
+    """
+    status = os.lstat(path)
+    hint = f"make it a directory of the user who runs appb, mode 0755: {path}"
+    if not stat.S_ISDIR(status.st_mode):
+        raise UnsupportedError(f"{path} is not a directory", hint=hint)
+    if status.st_uid not in (os.geteuid(), 0):
+        raise UnsupportedError(f"{path} belongs to another user (uid {status.st_uid})", hint=hint)
+    if status.st_mode & 0o022 and not status.st_mode & stat.S_ISVTX:
+        raise UnsupportedError(f"{path} is writable by others", hint=hint)
+
+
+def remove_tree(path: str | Path) -> None:
+    """Remove a file or directory with everything below it, whatever its modes; never follows links.
+
+    Names that are gone already are no error, so that an interrupted removal is simply repeated.
+    """
+    try:
+        if not stat.S_ISDIR(os.lstat(path).st_mode):
+            os.unlink(path)
+            return
+    except FileNotFoundError:
+        return
+    # Only an owner without privileges can be kept out by modes; it makes its own way in.
+    if os.geteuid() != 0:
+        for here, _, _ in os.walk(path, onerror=_open_up):
+            os.chmod(here, PRIVATE_MODE)
+    shutil.rmtree(path)
+
+
+def _open_up(error: OSError) -> None:
+    os.chmod(error.filename, PRIVATE_MODE)
+
+
+def free_space(path: Path) -> tuple[int, int]:
+    """Ask a file system what an ordinary user may still use.
+
+    Returns:
+        Bytes and inodes; a file system without a fixed number of inodes says a large one.
+    """
+    status = os.statvfs(path)
+    inodes = status.f_favail if status.f_files else 1 << 60
+    return status.f_bavail * status.f_frsize, inodes
+
+
+def translate_os_error(error: OSError, doing: str, *, kept: str = NOTHING_CHANGED) -> AppbError:
+    """Say an OSError in appb's words.
+
+    Args:
+        doing: What was attempted, as in `unpacking nova-api 34.0.0`.
+    """
+    name = f": {error.filename}" if error.filename else ""
+    if error.errno in _NO_SPACE:
+        return NoSpaceError(
+            f"the disk is full (bytes, inodes or quota) while {doing}",
+            kept=kept,
+            hint="appb gc --dry-run shows what can be freed",
+        )
+    return AppbError(f"{error.strerror} while {doing}{name}", kept=kept)

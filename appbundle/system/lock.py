@@ -1,0 +1,61 @@
+"""One lock a node: the kernel frees it when its last holder dies, however it dies."""
+
+import fcntl
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from appbundle.errors import LockedError
+
+_MODE = 0o600
+_POLL_S = 0.05
+
+
+@contextmanager
+def lock(
+    path: Path, *, purpose: str, timeout_s: float, waiting: Callable[[str], None] | None = None
+) -> Iterator[None]:
+    """Hold an exclusive flock(2) on a file, whose content names the holder.
+
+    The descriptor is inherited by forked workers on purpose: the lock is free only when the last
+    process that could still write is gone.
+
+    Args:
+        path: The lock file; created if missing, and never removed (a lock on a removed file
+            excludes nobody).
+        purpose: What for, as others will read it: `install`.
+        timeout_s: How long to wait for another holder.
+        waiting: Called once with the holder's description if it must wait.
+
+    Raises:
+        LockedError: Somebody else still holds it after that time; says who.
+    """
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, _MODE)
+    try:
+        _acquire(fd, timeout_s, waiting)
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, f"{purpose} (process {os.getpid()})\n".encode(), 0)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _acquire(fd: int, timeout_s: float, waiting: Callable[[str], None] | None) -> None:
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            holder = os.pread(fd, 200, 0).decode("utf-8", "replace").strip() or "another appb"
+        if time.monotonic() >= deadline:
+            raise LockedError(
+                f"this node is being changed by: {holder}",
+                hint="wait for it, or give it longer: --lock-timeout SECONDS",
+            )
+        if waiting is not None:
+            waiting(holder)
+            waiting = None
+        time.sleep(_POLL_S)
