@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from appbundle.errors import UnsupportedError, UsageError
+from appbundle.errors import CorruptError, UnsupportedError, UsageError
 from appbundle.layout import Layout
 from appbundle.names import AppName
 from appbundle.system import files
@@ -89,10 +89,16 @@ def _read_safely(path: Path) -> bytes:
 
 def accepted_release(layout: Layout, name: AppName) -> int:
     """The highest release number of an app that this node ever accepted; -1 for none."""
+    path = layout.releases / name
     try:
-        return int((layout.releases / name).read_text())
-    except (FileNotFoundError, ValueError):
+        return int(path.read_text())
+    except FileNotFoundError:
         return -1
+    except ValueError as error:
+        raise CorruptError(
+            f"{path} does not hold a release number",
+            hint=f"write the number of the newest release of {name} into it",
+        ) from error
 
 
 def record_release(layout: Layout, name: AppName, release: int) -> None:
