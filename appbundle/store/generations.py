@@ -8,7 +8,7 @@ import json
 import os
 import secrets
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,8 @@ class Generation:
         by: Who asked: a user's name.
         outcome: `ok`, or why it failed.
         apps: Its versions.
+        origins: For each app that was sent back by itself, the generation whose version it has:
+            where the next step back starts.
     """
 
     number: int
@@ -44,6 +46,7 @@ class Generation:
     by: str
     outcome: str
     apps: dict[AppName, Version]
+    origins: dict[AppName, int] = field(default_factory=dict)
 
 
 def current_number(layout: Layout) -> int | None:
@@ -108,7 +111,14 @@ def every(layout: Layout) -> list[Generation]:
 
 
 def prepare(
-    layout: Layout, stage: Path, *, apps: Apps, reason: str, by: str, created_at: int
+    layout: Layout,
+    stage: Path,
+    *,
+    apps: Apps,
+    reason: str,
+    by: str,
+    created_at: int,
+    origins: Mapping[AppName, int] | None = None,
 ) -> tuple[Generation, Path]:
     """Make the next generation inside a stage; it counts for nothing until `commit`.
 
@@ -117,16 +127,25 @@ def prepare(
     Args:
         stage: A directory of this transaction.
         apps: The versions; they need not be published yet.
+        origins: As in `Generation`, for the apps that go back now; other apps keep theirs while
+            their version stays.
     """
     known = numbers(layout)
+    before = current(layout)
+    inherited = {
+        name: origin
+        for name, origin in (before.origins if before else {}).items()
+        if before and apps.get(name) == before.apps.get(name)
+    }
     generation = Generation(
         number=(known[-1] if known else 0) + 1,
-        parent=current_number(layout),
+        parent=before.number if before else None,
         created_at=created_at,
         reason=reason,
         by=by,
         outcome="ok",
         apps=dict(sorted(apps.items())),
+        origins=inherited | dict(origins or {}),
     )
     directory = stage / f"generation-{secrets.token_hex(4)}"
     os.mkdir(directory)

@@ -24,7 +24,7 @@ from appbundle.layout import ABOUT, BUNDLE_DIR, MANIFEST_FRAME, SIGNED, Layout
 from appbundle.names import escape
 from appbundle.store import unpack, versions
 from appbundle.store.source import BundleDirectory, Source
-from appbundle.store.worker import FileState, Job, Task
+from appbundle.store.worker import FileState, Job, Task, object_name
 from appbundle.system import files, libc
 from appbundle.trust.verify import VerifiedBundle
 
@@ -252,6 +252,30 @@ def check_space(layout: Layout, manifest: Manifest, states: mmap.mmap) -> tuple[
             f"{title} needs {len(sizes)} more inodes; {free_inodes} are free", hint=hint
         )
     return sum(sizes), len(sizes)
+
+
+def count_new(layout: Layout, manifest: Manifest) -> tuple[int, int]:
+    """Count what installing would write, without writing.
+
+    Returns:
+        Bytes and number of the files whose content the pool lacks.
+    """
+    states, _ = first_states(manifest)
+    if layout.objects.is_dir():
+        with files.directory(layout.objects) as fd:
+            for index, file in enumerate(manifest.files):
+                if states[index] == FileState.MISSING and _exists(object_name(file), fd):
+                    states[index] = FileState.LINKED
+    sizes = [f.size for i, f in enumerate(manifest.files) if states[i] == FileState.MISSING]
+    return sum(sizes), len(sizes)
+
+
+def _exists(name: str, dir_fd: int) -> bool:
+    try:
+        os.lstat(name, dir_fd=dir_fd)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def check_same_paths(source: BundleDirectory, manifest: Manifest) -> None:

@@ -1,0 +1,56 @@
+"""What every flow is given: the node, the time, who asks, and whom to tell."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from appbundle.layout import Layout
+from appbundle.store.node import LOCK_TIMEOUT_S
+
+
+class Report(Protocol):
+    """Where a flow says what it is doing; the command line draws it."""
+
+    def step(self, text: str) -> None:
+        """Begin something that may take a while."""
+
+    def advance(self, done: int, total: int) -> None:
+        """Say how far the step is, in bytes or things."""
+
+    def note(self, text: str) -> None:
+        """Say something worth knowing that is not the result."""
+
+
+class Silent:
+    """Tells nobody."""
+
+    def step(self, text: str) -> None:
+        """Say nothing."""
+
+    def advance(self, done: int, total: int) -> None:
+        """Say nothing."""
+
+    def note(self, text: str) -> None:
+        """Say nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """What every flow is given.
+
+    Args:
+        layout: The node.
+        now: Seconds since the epoch.
+        by: Who asks: a user's name.
+        lock_timeout_s: How long to wait for another appb.
+        report: Whom to tell.
+    """
+
+    layout: Layout
+    now: int
+    by: str = ""
+    lock_timeout_s: float = LOCK_TIMEOUT_S
+    report: Report = Silent()
+
+    def waiting(self, holder: str) -> None:
+        """Say for whom a change has to wait."""
+        self.report.note(f"waiting for: {holder}")

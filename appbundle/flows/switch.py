@@ -1,0 +1,249 @@
+"""`appb switch`: another generation becomes current; forward, back, for one app or for all."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from appbundle.errors import NotFoundError
+from appbundle.flows.context import Context
+from appbundle.names import AppName, BundleRef, Version
+from appbundle.store import generations, node, versions
+from appbundle.store.generations import Generation
+from appbundle.system import files
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """What a switch means for one app; None where it is not part of a generation."""
+
+    name: AppName
+    before: Version | None
+    after: Version | None
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.before or '(none)'} → {self.after or '(none)'}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Switched:
+    """The result of a switch.
+
+    Args:
+        generation: What is current now; None on a node that never had any.
+        outcome: `switched`, `unchanged`, `installed` or `planned`.
+        changes: The apps whose version differs from before.
+    """
+
+    generation: Generation | None
+    outcome: str
+    changes: tuple[Change, ...]
+
+
+Prepared = tuple[Generation, Path]
+
+
+def switch(context: Context, refs: Sequence[BundleRef], *, dry_run: bool = False) -> Switched:
+    """Make versions on disk current, in one new generation.
+
+    Raises:
+        NotFoundError: A version is not on disk.
+    """
+    wanted = {
+        ref.name: versions.find(context.layout, ref, current=None).version for ref in refs
+    }
+    reason = "switch " + " ".join(map(str, refs))
+    if dry_run:
+        return _switch_apps(context, wanted, reason, dry_run=True)
+    with _changing(context):
+        return _switch_apps(context, wanted, reason, dry_run=False)
+
+
+def switch_previous(context: Context, *, dry_run: bool = False) -> Switched:
+    """Go back to the recorded parent of the current generation; repeated, further back.
+
+    Raises:
+        NotFoundError: There is nothing to go back to, or it is gone.
+    """
+    return _in_lock_unless(dry_run, context, lambda: _previous(context, dry_run=dry_run))
+
+
+def _previous(context: Context, *, dry_run: bool) -> Switched:
+    current = generations.current(context.layout)
+    if current is None or current.parent is None:
+        raise NotFoundError(
+            "there is no generation before the current one",
+            hint="appb history shows which there are; appb switch --to N chooses one",
+        )
+    return _switch_number(context, current, current.parent, dry_run=dry_run)
+
+
+def switch_to(context: Context, number: int, *, dry_run: bool = False) -> Switched:
+    """Make a generation current again, by its number.
+
+    Raises:
+        NotFoundError: It does not exist, or one of its versions is gone.
+    """
+
+    def act() -> Switched:
+        return _switch_number(
+            context, generations.current(context.layout), number, dry_run=dry_run
+        )
+
+    return _in_lock_unless(dry_run, context, act)
+
+
+def switch_app_previous(context: Context, name: AppName, *, dry_run: bool = False) -> Switched:
+    """Send one app back to the version that it had before, in a new generation.
+
+    Raises:
+        NotFoundError: The app is not part of the current generation, or had no other version.
+    """
+
+    def act() -> Switched:
+        origin, version = _version_before(context, name)
+        reason = f"switch --previous {name}"
+        return _switch_apps(
+            context, {name: version}, reason, dry_run=dry_run, origins={name: origin}
+        )
+
+    return _in_lock_unless(dry_run, context, act)
+
+
+def _version_before(context: Context, name: AppName) -> tuple[int, Version]:
+    """Find an app's version before the current one by following parents.
+
+    Returns:
+        The generation that had it, and the version.
+    """
+    layout = context.layout
+    current = generations.current(layout)
+    if current is None or name not in current.apps:
+        raise NotFoundError(f"{name} is not part of the current generation", hint="appb list")
+    here = current
+    if name in current.origins:
+        here = generations.read(layout, current.origins[name])
+    while here.parent is not None:
+        here = generations.read(layout, here.parent)
+        version = here.apps.get(name)
+        if version is not None and version != current.apps[name]:
+            return here.origins.get(name, here.number), version
+    raise NotFoundError(f"{name} had no version before {current.apps[name]}", hint="appb history")
+
+
+@contextmanager
+def _changing(context: Context) -> Iterator[None]:
+    with node.changing(
+        context.layout,
+        purpose="switch",
+        timeout_s=context.lock_timeout_s,
+        waiting=context.waiting,
+    ):
+        try:
+            yield
+        except OSError as error:
+            raise files.translate_os_error(error, "switching") from error
+
+
+def _in_lock_unless(dry_run: bool, context: Context, act: Callable[[], Switched]) -> Switched:
+    if dry_run:
+        return act()
+    with _changing(context):
+        return act()
+
+
+def _switch_number(
+    context: Context, current: Generation | None, number: int, *, dry_run: bool
+) -> Switched:
+    target = generations.read(context.layout, number)
+    _check_complete(context, target)
+    found = tuple(changes(current.apps if current else {}, target.apps, whole=True))
+    if current is not None and current.number == number:
+        return Switched(generation=current, outcome="unchanged", changes=())
+    if dry_run:
+        return Switched(generation=target, outcome="planned", changes=found)
+    # The apps are named before it happens: what is said must not depend on its success.
+    for change in found:
+        context.report.note(str(change))
+    generations.activate(context.layout, number)
+    return Switched(generation=target, outcome="switched", changes=found)
+
+
+def _check_complete(context: Context, target: Generation) -> None:
+    missing = generations.missing_versions(context.layout, target)
+    if missing:
+        raise NotFoundError(
+            f"generation {target.number} needs {', '.join(missing)}, which was removed",
+            hint="install its bundle again, or choose another generation: appb history",
+        )
+
+
+def _switch_apps(
+    context: Context,
+    wanted: Mapping[AppName, Version],
+    reason: str,
+    *,
+    dry_run: bool,
+    origins: Mapping[AppName, int] | None = None,
+) -> Switched:
+    layout = context.layout
+    before = generations.current(layout)
+    apps = dict(before.apps) if before else {}
+    found = tuple(changes(apps, wanted))
+    for change in found:
+        versions.find(layout, BundleRef(change.name, change.after), current=None)
+    if not found or dry_run:
+        outcome = "planned" if dry_run else "unchanged"
+        return Switched(generation=before, outcome=outcome, changes=found)
+    stage = node.new_stage(layout)
+    prepared = prepare(context, stage, apps | dict(wanted), reason, origins)
+    generations.sync(prepared[1])
+    switched = activate_prepared(context, before, prepared)
+    files.remove_tree(stage)
+    return switched
+
+
+def prepare(
+    context: Context,
+    stage: Path,
+    apps: Mapping[AppName, Version],
+    reason: str,
+    origins: Mapping[AppName, int] | None = None,
+) -> Prepared:
+    """Write the next generation into a stage; the caller makes it durable."""
+    return generations.prepare(
+        context.layout,
+        stage,
+        apps=apps,
+        reason=reason,
+        by=context.by,
+        created_at=context.now,
+        origins=origins,
+    )
+
+
+def activate_prepared(
+    context: Context, before: Generation | None, prepared: Prepared
+) -> Switched:
+    """Number a durable generation and make it current."""
+    generation, directory = prepared
+    found = tuple(changes(before.apps if before else {}, generation.apps, whole=True))
+    for change in found:
+        context.report.note(str(change))
+    generations.commit(context.layout, generation, directory)
+    generations.activate(context.layout, generation.number)
+    return Switched(generation=generation, outcome="switched", changes=found)
+
+
+def changes(
+    before: Mapping[AppName, Version], after: Mapping[AppName, Version], *, whole: bool = False
+) -> Iterator[Change]:
+    """The apps whose version differs.
+
+    Args:
+        whole: `after` is everything: apps that it lacks go. Otherwise it only adds.
+    """
+    names = sorted({*before, *after}) if whole else sorted(after)
+    for name in names:
+        if before.get(name) != after.get(name):
+            yield Change(name=name, before=before.get(name), after=after.get(name))
