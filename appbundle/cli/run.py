@@ -1,0 +1,175 @@
+"""`appb run`: what a bundle declares, in the foreground, confined.
+
+It is dispatched before click is imported, so `fast` reads its few options by hand; what it does
+not understand at a glance, help and mistakes among it, goes to click and the command below.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from appbundle.errors import AppbError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    import click
+
+_FLAGS = frozenset(("--json", "-v", "--verbose", "-q", "--quiet"))
+
+
+class Request:
+    """What was asked for.
+
+    Args:
+        root: The node's root directory.
+        ref: `NAME` or `NAME@VERSION`, as typed.
+        command: What to run instead of the declared program.
+        dry_run: Only say what would be done.
+        as_json: Errors and the dry run as JSON.
+    """
+
+    def __init__(self) -> None:
+        self.root = "/"
+        self.ref = ""
+        self.command: tuple[str, ...] = ()
+        self.dry_run = False
+        self.as_json = False
+
+
+def fast(argv: list[str]) -> int | None:
+    """Do `appb … run …` without click.
+
+    Args:
+        argv: Without the program's name.
+
+    Returns:
+        The exit code; None if this is another command, or one for click to explain. If the
+        service dies of a signal, so does this process.
+    """
+    request = _parse(argv)
+    return None if request is None else _answer(request)
+
+
+def command() -> click.Command:
+    """The same as a click command, for help, completion and wrong usage."""
+    import click
+
+    @click.command("run", short_help="Run an app in the foreground, confined.")
+    @click.option("--dry-run", is_flag=True, help="Print each step instead of doing it.")
+    @click.argument("app", metavar="APP[@VERSION]")
+    @click.argument("words", metavar="[-- COMMAND...]", nargs=-1, type=click.UNPROCESSED)
+    @click.pass_context
+    def run(ctx: click.Context, *, dry_run: bool, app: str, words: tuple[str, ...]) -> None:
+        """Run what APP declares, or COMMAND, in a sandbox of its own.
+
+        It sees APP's files as its root, read-only, and may write only to /var/lib/APP, which
+        lasts, and to its private /tmp. It runs as the user appb-APP if there is one, or else
+        under a number of its own, without capabilities. APP alone means its current version; a
+        switch meanwhile changes nothing for it.
+
+        Signals are passed on. appb ends as the command ends: with its exit code, or by the
+        same signal.
+        """
+        request = Request()
+        options = ctx.find_root().params
+        request.root = str(options.get("root") or "/")
+        request.as_json = bool(options.get("json") or options.get("as_json"))
+        request.ref, request.command, request.dry_run = app, words, dry_run
+        ctx.exit(_answer(request))
+
+    return run
+
+
+def __getattr__(name: str) -> Any:
+    if name == "run":
+        return command()
+    raise AttributeError(name)
+
+
+def _parse(argv: list[str]) -> Request | None:
+    request = Request()
+    words = iter(argv)
+    for word in words:
+        if word == "run":
+            return _parse_run(request, list(words))
+        if word == "--root":
+            request.root = next(words, "")
+        elif word.startswith("--root="):
+            request.root = word.removeprefix("--root=")
+        elif word not in _FLAGS:
+            return None
+        request.as_json |= word == "--json"
+    return None
+
+
+def _parse_run(request: Request, words: list[str]) -> Request | None:
+    own, command = words, []
+    if "--" in words:
+        end = words.index("--")
+        own, command = words[:end], words[end + 1 :]
+    names = [word for word in own if not word.startswith("-")]
+    options = set(own) - set(names)
+    if len(names) != 1 or options - {"--dry-run"} or not request.root:
+        return None
+    request.ref, request.command = names[0], tuple(command)
+    request.dry_run = bool(options)
+    return request
+
+
+def _answer(request: Request) -> int:
+    try:
+        if request.dry_run:
+            return _print_plan(request)
+        # Not earlier: `appb list` asks `fast`, too.
+        from appbundle.flows import run
+
+        return _end_as(run.run(request.root, request.ref, request.command))
+    except AppbError as e:
+        return _complain(e, as_json=request.as_json)
+
+
+def _print_plan(request: Request) -> int:
+    from appbundle.flows import run
+
+    steps = run.prepare(request.root, request.ref, request.command, create=False).describe()
+    if request.as_json:
+        import json
+
+        print(json.dumps({"plan": steps}))
+    else:
+        print("\n".join(steps))
+    return 0
+
+
+def _end_as(status: int) -> int:
+    """Turn a wait status into this process's end: shells and supervisors see the same."""
+    if not os.WIFSIGNALED(status):
+        return os.waitstatus_to_exitcode(status)
+    from appbundle.system import libc, signals
+
+    number = os.WTERMSIG(status)
+    # A core dump of this interpreter would explain nothing.
+    libc.prctl(libc.PR_SET_DUMPABLE, 0)
+    if number != signals.SIGKILL:
+        signals.set_default(number)
+    signals.set_blocked(frozenset())
+    os.kill(os.getpid(), number)
+    return 128 + number
+
+
+def _complain(error: AppbError, *, as_json: bool) -> int:
+    parts = {"what": error.what, "kept": error.kept, "hint": error.hint}
+    if as_json:
+        import json
+
+        print(json.dumps({"error": {"kind": error.kind, **parts}}))
+        return error.exit_code
+    from appbundle.names import escape
+
+    for word, text in zip(("error", "kept", "hint"), parts.values(), strict=True):
+        if text:
+            print(f"{word}: {escape(text)}", file=sys.stderr)
+    return error.exit_code
