@@ -163,7 +163,7 @@ def _finish(
         prepared = switch.prepare(context, transaction.directory, wanted, _reason(transaction))
     if transaction.staged:
         context.report.step("writing to disk")
-        stage.make_durable(layout, private_fd)
+        stage.make_durable(private_fd)
         stage.pool(layout, transaction.staged)
     elif prepared:
         generations.sync(prepared[1])

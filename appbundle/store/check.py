@@ -10,6 +10,8 @@ from pathlib import Path
 
 from appbundle.bundle.manifest import File, Manifest
 from appbundle.layout import ABOUT, BUNDLE_DIR, MANIFEST_FRAME, SIGNED, Layout
+from appbundle.store.source import BundleDirectory
+from appbundle.store.stage import check_same_paths
 from appbundle.store.worker import object_name
 from appbundle.system import files
 
@@ -82,14 +84,43 @@ def check_tree(
     Returns:
         What differs, sorted by path.
     """
-    with files.directory(tree) as fd, ThreadPoolExecutor(os.cpu_count()) as threads:
+    with files.directory(tree) as fd:
+        problems = _check_content(fd, manifest, digests, progress)
+    problems += _extra(tree, manifest)
+    return sorted(problems, key=lambda each: each.path)
+
+
+def check_directory(source: BundleDirectory, manifest: Manifest) -> list[Problem]:
+    """Compare a bundle directory with its manifest; modes are not part of what it promises."""
+    check_same_paths(source, manifest)
+    found = _check_content(source.fd, manifest, Digests(), lambda _: None)
+    return [each for each in found if not each.problem.startswith(("mode ", "belongs "))]
+
+
+def _check_content(
+    fd: int, manifest: Manifest, digests: Digests, progress: Callable[[int], None]
+) -> list[Problem]:
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
         problems = list(_check_structure(fd, manifest))
         batches = [manifest.files[i : i + _BATCH] for i in range(0, len(manifest.files), _BATCH)]
         for found in threads.map(lambda batch: list(_check_files(fd, batch, digests)), batches):
             problems += found
             progress(_BATCH)
-        problems += _extra(tree, manifest)
-    return sorted(problems, key=lambda each: each.path)
+    return problems
+
+
+def damaged_files(tree: Path, table: Iterable[File]) -> list[File]:
+    """Those files of a version whose content is not the signed one (missing ones are not these)."""
+    digests, damaged = Digests(), []
+    with files.directory(tree) as fd:
+        for file in table:
+            try:
+                _, sha256 = digests.of(file.path, fd)
+            except OSError:
+                continue
+            if sha256 != file.sha256:
+                damaged.append(file)
+    return damaged
 
 
 def _check_structure(fd: int, manifest: Manifest) -> Iterator[Problem]:

@@ -114,10 +114,18 @@ def dead_generations(
     return [
         each.number
         for each in known
-        if each.number not in (current, newest) and not gone_free(each, gone)
+        if each.number not in (current, newest) and _names_any(each, gone)
     ]
 
 
-def gone_free(generation: Generation, gone: Collection[Key]) -> bool:
-    """Whether all versions of a generation are still there."""
-    return not any(key in gone for key in generation.apps.items())
+def _names_any(generation: Generation, gone: Collection[Key]) -> bool:
+    return any(key in gone for key in generation.apps.items())
+
+
+def failed_versions(generations: Iterable[Generation]) -> frozenset[Key]:
+    """Versions that came with a generation that failed, and never were part of one that did not."""
+    good: set[Key] = set()
+    bad: set[Key] = set()
+    for each in generations:
+        (good if each.outcome == "ok" else bad).update(each.apps.items())
+    return frozenset(bad - good)

@@ -87,7 +87,7 @@ def stage(
     installed_at: int,
     progress: Callable[[int, int], None],
 ) -> Staged:
-    """Unpack a bundle into `tree`, taking from the pool what it has.
+    """Unpack a bundle into a stage, taking from the pool what it has.
 
     Args:
         tree: A path in a stage of this transaction; nothing is there yet.
@@ -99,31 +99,11 @@ def stage(
         CorruptError: A byte is not what was signed.
         NoSpaceError: Bytes or inodes are lacking; found before unpacking where possible.
     """
-    manifest = bundle.manifest
-    shape = measure(manifest.directories, manifest.links, manifest.files)
-    os.mkdir(tree, files.DIRECTORY_MODE)
-    make_directories(tree, manifest)
-    states, twins = first_states(manifest)
-    with ExitStack() as opened:
-        tree_fd = opened.enter_context(files.directory(tree))
-        objects_fd = opened.enter_context(files.directory(layout.objects))
-        job = Job(
-            manifest=manifest,
-            starts=shape.starts,
-            frame_starts=frame_starts(manifest),
-            tree_fd=tree_fd,
-            objects_fd=objects_fd,
-            states=states,
-            twins=twins,
-            source_fd=source.fd if isinstance(source, BundleDirectory) else -1,
-        )
-        workers = opened.enter_context(unpack.started(job))
-        if not pool_is_empty(layout):
-            workers.over_files(Task.LINK)
-        new_bytes, new_files = check_space(layout, manifest, states)
-        _fill(workers, shape, source, manifest, progress)
+    states, new_bytes, new_files = unpack_tree(
+        tree, bundle, source, objects=layout.objects, progress=progress
+    )
     about = versions.describe(bundle, installed_at=installed_at)
-    write_bundle_directory(tree, bundle, about)
+    files.write_new(tree / BUNDLE_DIR / ABOUT, msgspec.json.encode(about))
     return Staged(
         bundle=bundle,
         about=about,
@@ -132,6 +112,50 @@ def stage(
         new_bytes=new_bytes,
         new_files=new_files,
     )
+
+
+def unpack_tree(
+    tree: Path,
+    bundle: VerifiedBundle,
+    source: Source,
+    *,
+    objects: Path | None,
+    progress: Callable[[int, int], None],
+) -> tuple[mmap.mmap, int, int]:
+    """Unpack a bundle into a new directory: a bundle directory, or a version in the making.
+
+    Args:
+        tree: Where; nothing is there yet.
+        objects: The pool to take contents from, if any.
+
+    Returns:
+        A `FileState` for each file, and the bytes and number of files that were written.
+    """
+    manifest = bundle.manifest
+    shape = measure(manifest.directories, manifest.links, manifest.files)
+    os.mkdir(tree, files.DIRECTORY_MODE)
+    make_directories(tree, manifest)
+    states, twins = first_states(manifest)
+    with ExitStack() as opened:
+        job = Job(
+            manifest=manifest,
+            starts=shape.starts,
+            frame_starts=frame_starts(manifest),
+            tree_fd=opened.enter_context(files.directory(tree)),
+            objects_fd=opened.enter_context(files.directory(objects)) if objects else -1,
+            states=states,
+            twins=twins,
+            source_fd=source.fd if isinstance(source, BundleDirectory) else -1,
+        )
+        workers = opened.enter_context(unpack.started(job))
+        if objects is not None and not pool_is_empty(objects):
+            workers.over_files(Task.LINK)
+        new_bytes, new_files = check_space(tree, manifest, states)
+        _fill(workers, shape, source, manifest, progress)
+    papers = tree / BUNDLE_DIR
+    files.write_new(papers / MANIFEST_FRAME, bundle.manifest_frame)
+    files.write_new(papers / SIGNED, encode_signed(bundle.signed))
+    return states, new_bytes, new_files
 
 
 def _fill(
@@ -224,13 +248,13 @@ def frame_starts(manifest: Manifest) -> "array[int]":
     return array("q", [0, *accumulate(frame.size for frame in manifest.frames)])
 
 
-def pool_is_empty(layout: Layout) -> bool:
-    """Whether this node has no objects yet, so that asking for each would be in vain."""
-    with os.scandir(layout.objects) as shards:
+def pool_is_empty(objects: Path) -> bool:
+    """Whether a pool has no objects yet, so that asking for each would be in vain."""
+    with os.scandir(objects) as shards:
         return next(shards, None) is None
 
 
-def check_space(layout: Layout, manifest: Manifest, states: mmap.mmap) -> tuple[int, int]:
+def check_space(tree: Path, manifest: Manifest, states: mmap.mmap) -> tuple[int, int]:
     """Compare what is still to be written with what the file system has.
 
     Returns:
@@ -242,7 +266,7 @@ def check_space(layout: Layout, manifest: Manifest, states: mmap.mmap) -> tuple[
     missing = FileState.MISSING
     sizes = [f.size for i, f in enumerate(manifest.files) if states[i] == missing]
     needed = sum(-(-size // _BLOCK) * _BLOCK for size in sizes)
-    free_bytes, free_inodes = files.free_space(layout.private)
+    free_bytes, free_inodes = files.free_space(tree)
     title = f"{manifest.name} {manifest.version}"
     hint = "appb gc --dry-run shows what can be freed"
     if needed + min(_SPARE_BYTES, needed // 4) > free_bytes:
@@ -308,15 +332,7 @@ def _target(name: str, fd: int) -> str:
         return ""
 
 
-def write_bundle_directory(tree: Path, bundle: VerifiedBundle, about: versions.About) -> None:
-    """Put the bundle's own papers into a version: what is needed to verify it for ever."""
-    papers = tree / BUNDLE_DIR
-    files.write_new(papers / MANIFEST_FRAME, bundle.manifest_frame)
-    files.write_new(papers / SIGNED, encode_signed(bundle.signed))
-    files.write_new(papers / ABOUT, msgspec.json.encode(about))
-
-
-def make_durable(layout: Layout, fd: int) -> None:
+def make_durable(fd: int) -> None:
     """Write everything staged to the disk.
 
     Args:

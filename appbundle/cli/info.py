@@ -1,0 +1,69 @@
+"""`appb info`."""
+
+import sys
+from typing import Any
+
+import click
+
+from appbundle.cli import shapes
+from appbundle.cli.session import Session, size, when
+from appbundle.names import escape
+
+
+@click.command(name="info")
+@click.argument("what", metavar="FILE|APP[@VERSION]")
+@click.option("--statement", is_flag=True, help="Print only the signed statement, byte for byte.")
+@click.option(
+    "--signature", metavar="N", type=int, help="Print only the N-th signature, as ssh-keygen does."
+)
+@click.pass_obj
+def info_command(session: Session, what: str, statement: bool, signature: int | None) -> None:
+    """Show everything about a bundle or an installed version.
+
+    A bundle that this node does not trust is not looked into; --statement and --signature print
+    what is signed, and the signatures, of any bundle.
+
+    \b
+    Examples:
+      appb info nova-api
+      appb info ./nova-api-34.0.0.bundle
+      appb info --statement nova-api | ssh-keygen -Y verify -f /etc/appbundle/allowed_signers \\
+        -I nova-api -n appb-bundle-v1 -s SIGNATURE
+    """
+    from appbundle.flows import describe
+    from appbundle.flows.sign import describe_signatures, nth_signature
+
+    context = session.context()
+    if statement:
+        sys.stdout.buffer.write(describe.statement(context, what).statement)
+        return
+    if signature is not None:
+        sys.stdout.write(nth_signature(describe.statement(context, what), signature))
+        return
+    described = describe.info(context, what)
+    document = shapes.about(described.about) | {
+        "signatures": describe_signatures(described.signed)
+    }
+    session.result(document, _words(document))
+
+
+def _words(document: dict[str, Any]) -> str:
+    rows: list[tuple[str, str]] = []
+    for key, value in document.items():
+        match key, value:
+            case "size_bytes", int():
+                rows.append(("size", f"{size(value)} in {document['files']} files"))
+            case ("installed_at" | "created"), int():
+                rows.append((key.replace("_at", ""), when(value)))
+            case "signatures", list():
+                rows += [("signed by", f"{each['fingerprint']}") for each in value]
+            case "requires" | "run", dict():
+                rows += [(f"{key} {inner}", str(text)) for inner, text in value.items()]
+            case ("files" | "format" | "signers"), _:
+                pass
+            case _, "" | None:
+                pass
+            case _:
+                rows.append((key, str(value)))
+    width = max(len(key) for key, _ in rows)
+    return "\n".join(f"{key.ljust(width)}  {escape(value)}" for key, value in rows)

@@ -1,0 +1,48 @@
+"""`appb list`."""
+
+import click
+
+from appbundle.cli.session import Session, size, table, when
+
+
+@click.command(name="list")
+@click.pass_obj
+def list_command(session: Session) -> None:
+    """Show apps and their versions on disk; the current one is marked with *."""
+    from appbundle.flows import describe
+
+    apps = describe.apps(session.layout)
+    document = {
+        "apps": [
+            {
+                "name": app.name,
+                "current": app.current,
+                "versions": [
+                    {
+                        "version": each.version,
+                        "digest": each.about.digest,
+                        "size_bytes": each.about.size_bytes,
+                        "installed_at": each.about.installed_at,
+                        "pinned": each.pinned,
+                    }
+                    for each in app.versions
+                ],
+            }
+            for app in apps
+        ]
+    }
+    if session.as_json or not apps:
+        session.result(document, "no apps are installed")
+        return
+    rows = [
+        (
+            app.name,
+            f"{'*' if each.version == app.current else ' '} {each.version}",
+            size(each.about.size_bytes),
+            when(each.about.installed_at),
+            "pinned" if each.pinned else "",
+        )
+        for app in apps
+        for each in app.versions
+    ]
+    session.result(document, table(("app", "  version", "size", "installed", ""), rows))

@@ -1,0 +1,234 @@
+"""`appb list`, `history`, `info`, `diff`: what there is, in words and numbers; nothing changes."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from appbundle.bundle.manifest import Manifest
+from appbundle.bundle.statement import Signed
+from appbundle.errors import UsageError
+from appbundle.flows import authenticity
+from appbundle.flows.context import Context
+from appbundle.layout import Layout
+from appbundle.names import AppName, BundleRef, Version, parse_ref
+from appbundle.store import generations, manifests, pins, versions
+from appbundle.store.generations import Generation
+from appbundle.store.source import open_source
+from appbundle.store.versions import About
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListedVersion:
+    """One version of an app, for `list`."""
+
+    version: Version
+    about: About
+    pinned: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListedApp:
+    """One app, for `list`."""
+
+    name: AppName
+    current: Version | None
+    versions: tuple[ListedVersion, ...]
+
+
+def apps(layout: Layout) -> list[ListedApp]:
+    """Every app with its versions, oldest first."""
+    current = generations.current(layout)
+    running = current.apps if current else {}
+    pinned = pins.pinned(layout)
+    return [
+        ListedApp(
+            name=name,
+            current=running.get(name),
+            versions=tuple(
+                ListedVersion(
+                    version=each.version,
+                    about=each.about,
+                    pinned=(name, each.version) in pinned,
+                )
+                for each in versions.installed_of(layout, name)
+            ),
+        )
+        for name in versions.app_names(layout)
+    ]
+
+
+def history(layout: Layout) -> tuple[int | None, list[Generation]]:
+    """The current generation's number, and all generations, oldest first."""
+    return generations.current_number(layout), generations.every(layout)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Described:
+    """What `info` says.
+
+    Args:
+        about: The manifest without its tables, with digest and sizes.
+        signed: Statement and signatures as they are in the bundle.
+        installed: Whether it was asked of a node and not of a file.
+    """
+
+    about: About
+    signed: Signed
+    installed: bool
+
+
+def info(context: Context, what: str) -> Described:
+    """Describe a bundle file or an installed version.
+
+    Args:
+        what: A path (with a slash, or of something that exists), or `NAME[@VERSION]`.
+
+    Raises:
+        TrustError: A file that this node does not trust; its manifest is not even looked at.
+    """
+    if is_path(what):
+        with open_source(what) as source:
+            authentic = authenticity.authenticate(
+                source, authenticity.policy(context.layout), now=context.now
+            )
+            bundle = authenticity.open_bundle(source, authentic)
+        about = versions.describe(bundle, installed_at=0)
+        return Described(about=about, signed=bundle.signed, installed=False)
+    layout, ref = context.layout, parse_ref(what)
+    found = versions.find(layout, ref, current=generations.current_version(layout, ref.name))
+    papers = manifests.read_papers(layout, found.name, found.version)
+    return Described(about=found.about, signed=papers.signed, installed=True)
+
+
+def statement(context: Context, what: str) -> Signed:
+    """Read a bundle's statement and signatures without judging them."""
+    if is_path(what):
+        with open_source(what) as source:
+            return source.signed()
+    layout, ref = context.layout, parse_ref(what)
+    found = versions.find(layout, ref, current=generations.current_version(layout, ref.name))
+    return manifests.read_papers(layout, found.name, found.version).signed
+
+
+def is_path(what: str) -> bool:
+    """Whether an argument names a file and not an app: it has a slash, or ends in `.bundle`."""
+    return "/" in what or what.endswith(".bundle") or what in ("-", ".", "..")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """One entry that differs between two versions.
+
+    Args:
+        before: Its kind, mode and size in the first, or None.
+        after: The same in the second, or None.
+    """
+
+    path: str
+    before: str | None
+    after: str | None
+    size_change: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VersionDiff:
+    """What differs between two versions of an app."""
+
+    name: str
+    before: str
+    after: str
+    fields: tuple[tuple[str, str, str], ...]
+    files: tuple[Difference, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerationDiff:
+    """What differs between two generations: for each app its version in the one and the other."""
+
+    before: int
+    after: int
+    apps: tuple[tuple[AppName, Version | None, Version | None], ...]
+
+
+def diff(context: Context, first: str, second: str) -> VersionDiff | GenerationDiff:
+    """Compare two generations (numbers), or two versions (`NAME@VERSION` or files).
+
+    Raises:
+        UsageError: One is a generation and the other is not.
+    """
+    if first.isdecimal() != second.isdecimal():
+        raise UsageError(
+            f"{first} and {second} cannot be compared",
+            hint="two generations (3 4), or two versions (nova-api@33.0.2 nova-api@34.0.0)",
+        )
+    if first.isdecimal():
+        one = generations.read(context.layout, int(first))
+        two = generations.read(context.layout, int(second))
+        names = sorted({*one.apps, *two.apps})
+        pairs = ((name, one.apps.get(name), two.apps.get(name)) for name in names)
+        return GenerationDiff(
+            before=one.number,
+            after=two.number,
+            apps=tuple(each for each in pairs if each[1] != each[2]),
+        )
+    return diff_manifests(_manifest(context, first), _manifest(context, second))
+
+
+def _manifest(context: Context, what: str) -> Manifest:
+    if is_path(what):
+        with open_source(what) as source:
+            authentic = authenticity.authenticate(
+                source, authenticity.policy(context.layout), now=context.now
+            )
+            return authenticity.open_bundle(source, authentic).manifest
+    layout, ref = context.layout, parse_ref(what)
+    found = versions.find(layout, ref, current=generations.current_version(layout, ref.name))
+    return manifests.read(layout, found.name, found.version)
+
+
+Entry = tuple[str, int, str]
+
+
+def diff_manifests(one: Manifest, two: Manifest) -> VersionDiff:
+    """Compare two manifests: what they say of themselves, and every entry."""
+    before, after = dict(_entries(one)), dict(_entries(two))
+    differences = []
+    for path in sorted({*before, *after}):
+        old, new = before.get(path), after.get(path)
+        if old != new:
+            differences.append(
+                Difference(
+                    path=path,
+                    before=old[0] if old else None,
+                    after=new[0] if new else None,
+                    size_change=(new[1] if new else 0) - (old[1] if old else 0),
+                )
+            )
+    return VersionDiff(
+        name=two.name,
+        before=one.version,
+        after=two.version,
+        fields=tuple(_field_differences(one, two)),
+        files=tuple(differences),
+    )
+
+
+def _entries(manifest: Manifest) -> Iterator[tuple[str, Entry]]:
+    for path in manifest.directories:
+        yield path, ("directory 0755", 0, "")
+    for link in manifest.links:
+        yield link.path, (f"link → {link.target}", 0, "")
+    for file in manifest.files:
+        mode = "0755" if file.executable else "0644"
+        yield file.path, (f"file {mode} {file.size} bytes", file.size, file.sha256)
+
+
+_COMPARED = ("release", "summary", "licence", "homepage", "source", "requires", "run", "outward")
+
+
+def _field_differences(one: Manifest, two: Manifest) -> Iterable[tuple[str, str, str]]:
+    for name in _COMPARED:
+        before, after = getattr(one, name), getattr(two, name)
+        if before != after:
+            yield name, str(before), str(after)
+
+
