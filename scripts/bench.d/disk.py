@@ -27,6 +27,9 @@ class Space:
     inodes: int
 
 
+NOTHING = Space(bytes=0, inodes=0)
+
+
 def isolate_mounts() -> None:
     """Move this process to a mount namespace of its own.
 
@@ -62,7 +65,22 @@ def fresh_disk(workdir: Path) -> Iterator[Path]:
         yield mount_point
     finally:
         _unmount(mount_point)
+        mount_point.rmdir()
         image.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def memory_disk(workdir: Path) -> Iterator[Path]:
+    """Mount and finally unmount a file system in memory, where nothing waits for a disk."""
+    mount_point = workdir / "memory"
+    mount_point.mkdir(exist_ok=True)
+    run([command("mount", "-t", "tmpfs", "-o", "mode=0755", "bench", mount_point)])
+    try:
+        (mount_point / "node").mkdir()
+        yield mount_point
+    finally:
+        _unmount(mount_point)
+        mount_point.rmdir()
 
 
 def settle() -> None:

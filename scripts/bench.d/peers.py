@@ -38,6 +38,8 @@ class Release:
     bundle: Path | None = None
 
 
+TREE = ":tree"
+BUNDLE = ":bundle"
 Prepare = Callable[[Release, Path], None]
 SetUp = Callable[[Path], None]
 Install = Callable[[Path, Release, Path, Release | None], list[Command]]
@@ -51,11 +53,10 @@ class Peer:
         name: As shown.
         programs: What must be on PATH.
         package: The Debian package that has it.
-        archive: Name of its archive in the release's cache; empty if it reads the tree itself.
+        archive: Name of its archive in the release's cache; `TREE` or `BUNDLE` for these.
         prepare: Makes that archive (untimed, once).
         set_up: Makes an empty store on a fresh disk (untimed).
         install: The timed commands, from archive, release, disk and the release that is there.
-        warm_tree: It reads the tree, which therefore has to be in the page cache.
     """
 
     name: str
@@ -65,7 +66,6 @@ class Peer:
     install: Install
     prepare: Prepare | None = None
     set_up: SetUp | None = None
-    warm_tree: bool = False
 
     def available(self) -> bool:
         """Whether its programs are installed."""
@@ -73,7 +73,10 @@ class Peer:
 
     def archive_of(self, release: Release) -> Path:
         """Where its archive of a release is, or is going to be."""
-        return release.cache / self.archive if self.archive else release.tree
+        if self.archive == BUNDLE:
+            assert release.bundle is not None
+            return release.bundle
+        return release.tree if self.archive == TREE else release.cache / self.archive
 
 
 _SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -356,9 +359,8 @@ PEERS: Sequence[Peer] = (
         name="cp -a",
         programs=("cp",),
         package="coreutils",
-        archive="",
+        archive=TREE,
         install=_install_cp,
-        warm_tree=True,
     ),
     Peer(
         name="create from memory",

@@ -1,0 +1,143 @@
+"""Bundles made and read by the product's own pure rooms: for a thousand apps, and for 2 GB."""
+
+import hashlib
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from appbundle.bundle import container, payload, rules
+from appbundle.bundle.manifest import File, Frame, Manifest
+from appbundle.bundle.statement import Signed, Statement, encode_statement, parse_statement
+from appbundle.names import AppName, Digest, Version
+
+Sign = Callable[[bytes], bytes]
+"""Gives a raw signature over a statement."""
+
+_CREATED = 1_700_000_000
+
+
+def read_manifest(bundle: Path) -> Manifest:
+    """Read a bundle's manifest without asking who signed it."""
+    with bundle.open("rb", buffering=0) as source:
+        head = container.read_head(source.read)
+        statement = parse_statement(head.signed.statement)
+        frame = container.read_exactly(
+            source.read, statement.manifest_frame_size, of="manifest frame"
+        )
+    raw = container.open_manifest_frame(
+        frame, size=statement.manifest_size, sha256=statement.manifest_sha256
+    )
+    return rules.read_manifest(raw)
+
+
+def write_bundle(
+    target: Path,
+    *,
+    name: str,
+    version: str,
+    release: int,
+    contents: Iterable[tuple[str, Path | bytes]],
+    sign: Sign,
+    level: int = 1,
+) -> None:
+    """Write a signed bundle of plain files.
+
+    Args:
+        contents: Paths inside the bundle, each with its content or a file that holds it; the
+            directories follow from the paths.
+    """
+    found = dict(contents)
+    files = tuple(_describe(path, found[path], release) for path in sorted(found))
+    directories = tuple(sorted({d for path in found for d in _parents(path)}))
+    shape = payload.measure(directories, (), files)
+    plain = payload.plain_frames(
+        directories=directories,
+        links=(),
+        files=files,
+        mtime=_CREATED,
+        sizes=payload.cut(shape, files),
+        read=lambda file: _pieces(found[file.path]),
+    )
+    frames: list[Frame] = []
+    body = target.with_suffix(".payload")
+    with body.open("wb") as out:
+        for frame, size in _compressed(plain, level):
+            digest = Digest(hashlib.sha256(frame).hexdigest())
+            frames.append(Frame(compressed_size=len(frame), size=size, sha256=digest))
+            out.write(frame)
+    manifest = Manifest(
+        format=1,
+        name=name,
+        version=version,
+        release=release,
+        created=_CREATED,
+        directories=directories,
+        files=files,
+        frames=tuple(frames),
+    )
+    _assemble(target, manifest, body, sign)
+
+
+def _assemble(target: Path, manifest: Manifest, body: Path, sign: Sign) -> None:
+    raw = rules.encode_manifest(manifest)
+    frame = container.encode_manifest_frame(raw, mtime=_CREATED, level=3)
+    statement = encode_statement(
+        Statement(
+            name=AppName(manifest.name),
+            version=Version(manifest.version),
+            release=manifest.release,
+            manifest_frame_size=len(frame),
+            manifest_frame_sha256=Digest(hashlib.sha256(frame).hexdigest()),
+            manifest_size=len(raw),
+            manifest_sha256=Digest(hashlib.sha256(raw).hexdigest()),
+        )
+    )
+    with target.open("wb") as out, body.open("rb") as source:
+        out.write(container.encode_head(Signed(statement, (sign(statement),))))
+        out.write(frame)
+        while piece := source.read(1 << 20):
+            out.write(piece)
+        out.write(container.END_FRAME)
+    body.unlink()
+
+
+def _describe(path: str, content: Path | bytes, release: int) -> File:
+    digest, size = hashlib.sha256(), 0
+    for piece in _pieces(content):
+        digest.update(piece)
+        size += len(piece)
+    return File(
+        path=path,
+        size=size,
+        sha256=Digest(digest.hexdigest()),
+        executable=False,
+        since=release,
+    )
+
+
+def _pieces(content: Path | bytes) -> Iterable[bytes]:
+    if isinstance(content, bytes):
+        yield content
+        return
+    with content.open("rb") as source:
+        while piece := source.read(1 << 20):
+            yield piece
+
+
+def _compressed(plain: Iterable[bytes], level: int) -> Iterable[tuple[bytes, int]]:
+    """Compress frames in two threads (zstd frees the interpreter), a few ahead of their use."""
+    ahead = []
+    with ThreadPoolExecutor(2) as threads:
+        for each in plain:
+            ahead.append((threads.submit(container.compress, each, level=level), len(each)))
+            if len(ahead) > 4:
+                frame, size = ahead.pop(0)
+                yield frame.result(), size
+        for frame, size in ahead:
+            yield frame.result(), size
+
+
+def _parents(path: str) -> Iterable[str]:
+    while "/" in path:
+        path = path.rpartition("/")[0]
+        yield path

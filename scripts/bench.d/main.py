@@ -1,0 +1,178 @@
+"""The command `scripts/bench`."""
+
+import argparse
+import contextlib
+import importlib
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import plot
+import product
+import results
+from contest import talk
+from disk import isolate_mounts
+from measure import ChildFailed, command, run
+from peers import Release
+from session import Session, choose_peers, machine
+
+CASES = ("install", "upgrade", "switch", "memory", "scale")
+_PACKAGES = (
+    "casync",
+    "e2fsprogs",
+    "libarchive-tools",
+    "nix-bin",
+    "ostree",
+    "podman",
+    "squashfs-tools",
+    "zstd",
+)
+_PROJECT = Path(__file__).resolve().parents[2]
+
+
+def main(words: Sequence[str]) -> int:
+    """Measure what is asked for, print tables, write JSON and plot; returns the exit code."""
+    options = _parser().parse_args(words)
+    if options.install_peers:
+        _install_peers()
+        if not options.cases:
+            return 0
+    if options.results:
+        return _report(options, results.read_json(options.results))
+    if os.geteuid() != 0:
+        return _refuse("it needs root: every measurement gets a file system of its own")
+    isolate_mounts()
+    # A polite end unwinds like Ctrl-C, so that children end and mounts go.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with _workdir(options) as workdir:
+            tables = _measure(options, workdir)
+    except ChildFailed as error:
+        return _refuse(str(error))
+    return _report(options, tables)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="scripts/bench",
+        description="Measure appb beside other tools; needs root. docs/benchmarks.md says how.",
+    )
+    add = parser.add_argument
+    add("cases", nargs="*", metavar="CASE", help=f"which of {', '.join(CASES)}; default: all")
+    add("--bundles", nargs=2, type=Path, metavar=("OLD", "NEW"), help="default: out/*.bundle")
+    add("--trees", nargs=2, type=Path, metavar=("OLD", "NEW"), help="peers only, on plain trees")
+    add("--rounds", type=int, default=5, help="how often each is measured (5)")
+    add("--peers", metavar="NAMES", help="parts of names, comma-separated, or none; default: all")
+    add("--workdir", type=Path, help="where images and archives are made, and kept")
+    add("--apps", default="100x10,1000x1,1000x10", help="sizes of nodes in scale (%(default)s)")
+    add("--large", type=int, default=2_000_000_000, help="bytes of the large bundle in memory")
+    add("--json", type=Path, metavar="FILE", help="write all values")
+    add("--plot", type=Path, metavar="FILE", help="draw install and upgrade as SVG")
+    add("--results", type=Path, metavar="FILE", help="show an earlier --json instead of measuring")
+    add("--install-peers", action="store_true", help="apt-get install the other tools first")
+    return parser
+
+
+def _refuse(what: str) -> int:
+    talk(what)
+    return 1
+
+
+def _install_peers() -> None:
+    install = ["apt-get", "install", "-qy", "--no-install-recommends", *_PACKAGES]
+    quiet = "noninteractive"
+    run(
+        [
+            command("apt-get", "update", "-q", DEBIAN_FRONTEND=quiet),
+            command(*install, DEBIAN_FRONTEND=quiet),
+        ],
+        time_limit_s=1800,
+    )
+
+
+@contextlib.contextmanager
+def _workdir(options: argparse.Namespace) -> Iterator[Path]:
+    """The directory that was named, or a temporary one on the same disk as the bundles."""
+    if options.workdir:
+        options.workdir.mkdir(parents=True, exist_ok=True)
+        yield options.workdir.resolve()
+        return
+    beside = _inputs(options)[1].resolve().parent
+    directory = Path(tempfile.mkdtemp(prefix="bench-", dir=beside))
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory)
+
+
+def _inputs(options: argparse.Namespace) -> tuple[Path, Path]:
+    if options.trees or options.bundles:
+        old, new = options.trees or options.bundles
+        return old, new
+    found = sorted((_PROJECT / "out").glob("nova-api-*.bundle"))
+    if len(found) < 2:
+        raise SystemExit("bench: no bundles; name two: --bundles OLD NEW (scripts/demo makes them)")
+    return found[0], found[-1]
+
+
+def _measure(options: argparse.Namespace, workdir: Path) -> list[results.Table]:
+    session = _session(options, workdir)
+    tables = []
+    for case in options.cases or CASES:
+        if case not in CASES:
+            raise SystemExit(f"bench: {case} is none of {', '.join(CASES)}")
+        tables += importlib.import_module(f"case_{case}").measure(session)
+    return tables
+
+
+def _session(options: argparse.Namespace, workdir: Path) -> Session:
+    names = options.peers.split(",") if options.peers else None
+    peers, missing = choose_peers(names)
+    for peer in missing:
+        talk(f"{peer.name}: not installed, skipped ({peer.package}; scripts/bench --install-peers)")
+    old, new = _releases(options, workdir)
+    return Session(
+        workdir=workdir,
+        old=old,
+        new=new,
+        rounds=options.rounds,
+        peers=peers,
+        apps=[_size(word) for word in options.apps.split(",")],
+        large_bytes=options.large,
+    )
+
+
+def _size(word: str) -> tuple[int, int]:
+    apps, _, versions = word.partition("x")
+    return int(apps), int(versions)
+
+
+def _releases(options: argparse.Namespace, workdir: Path) -> tuple[Release, Release]:
+    old, new = _inputs(options)
+    if options.trees:
+        return _plain(old, workdir, "1.0"), _plain(new, workdir, "2.0")
+    talk("unpacking the bundles to make the other tools' archives from")
+    return product.release_of(old, workdir), product.release_of(new, workdir)
+
+
+def _plain(tree: Path, workdir: Path, version: str) -> Release:
+    cache = workdir / f"{version}-{tree.name}"
+    cache.mkdir(exist_ok=True)
+    return Release(version=version, tree=tree.resolve(), cache=cache)
+
+
+def _report(options: argparse.Namespace, tables: list[results.Table]) -> int:
+    results.show(tables)
+    if options.json:
+        results.write_json(options.json, machine(), tables)
+    if options.plot:
+        plot.draw(options.plot, tables)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,105 @@
+"""What all cases of one run of the bench share."""
+
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import product
+from contest import count_files, talk
+from disk import warm
+from measure import ChildFailed
+from peers import PEERS, TAR, Peer, Release, prepared
+from results import Value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """What all cases of one run share.
+
+    Args:
+        workdir: Where images, archives and trees are.
+        old: The release before.
+        new: The release that is installed.
+        rounds: How often everything is measured.
+        peers: The tools to compare with, all installed.
+        apps: For the `scale` case: numbers of apps and of versions of each.
+        large_bytes: For the `memory` case: size of the generated bundle.
+    """
+
+    workdir: Path
+    old: Release
+    new: Release
+    rounds: int
+    peers: Sequence[Peer]
+    apps: Sequence[tuple[int, int]]
+    large_bytes: int
+
+    @property
+    def product_name(self) -> str:
+        """How appb is called among the peers."""
+        return "appb install"
+
+    def product(self) -> Peer | None:
+        """appb as a contestant; None where plain trees are measured."""
+        return product.contestant(self.workdir) if self.new.bundle else None
+
+    def tools(self, *releases: Release, among: Sequence[str] | None = None) -> list[Peer]:
+        """Everyone who takes part: appb, the base of the ratios, the peers.
+
+        Args:
+            releases: Whose archives are made now; a peer that fails at it is named and left out.
+            among: Only tools of these names.
+        """
+        own = self.product()
+        others = [peer for peer in self.peers if peer is not TAR]
+        tools = [*([own] if own else []), TAR, *others]
+        return [
+            tool
+            for tool in tools
+            if (among is None or tool.name in among) and _prepares(tool, releases)
+        ]
+
+    def describe(self, release: Release) -> str:
+        """A release's size in words."""
+        size = warm([release.tree]) / 1e6
+        return f"{release.version}, {count_files(release.tree):,} files, {size:.0f} MB"
+
+
+def _prepares(tool: Peer, releases: Sequence[Release]) -> bool:
+    try:
+        for release in releases:
+            prepared(tool, release)
+    except (ChildFailed, OSError) as error:
+        talk(f"{tool.name}: no archive could be made: {error}")
+        return False
+    return True
+
+
+def choose_peers(names: Sequence[str] | None) -> tuple[list[Peer], list[Peer]]:
+    """Split the wanted peers into those that are installed and those that are not.
+
+    Args:
+        names: Parts of their names, or `none`; all peers if it is None.
+    """
+    wanted = [p for p in PEERS if names is None or any(name in p.name for name in names)]
+    return [p for p in wanted if p.available()], [p for p in wanted if not p.available()]
+
+
+def machine() -> dict[str, Value]:
+    """What a reader needs to know of the machine."""
+    fields: dict[str, str] = {}
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        key, _, value = line.partition(":")
+        fields.setdefault(key.strip(), value.strip())
+    memory = Path("/proc/meminfo").read_text().split()[1]
+    release = platform.freedesktop_os_release().get("PRETTY_NAME", "")
+    return {
+        "processor": fields.get("model name", platform.machine()),
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_gb": round(int(memory) / 1e6),
+        "kernel": ".".join(platform.release().split(".")[:2]),
+        "system": release,
+        "python": platform.python_version(),
+    }
