@@ -19,6 +19,7 @@ PR_CAP_AMBIENT_CLEAR_ALL = 4
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
+_libc.prctl.argtypes = [ctypes.c_int, *[ctypes.c_ulong] * 4]
 
 _CAPABILITY_VERSION_3 = 0x20080522
 
@@ -92,8 +93,7 @@ def syncfs(fd: int) -> None:
 
 def prctl(option: int, second: int = 0, third: int = 0, fourth: int = 0, fifth: int = 0) -> int:
     """Operate on the calling process or thread. See prctl(2)."""
-    words = (ctypes.c_ulong(word) for word in (second, third, fourth, fifth))
-    return check(_libc.prctl(option, *words))
+    return check(_libc.prctl(option, second, third, fourth, fifth))
 
 
 def die_with_parent(signal_number: int) -> None:
