@@ -7,15 +7,16 @@ not understand at a glance, help and mistakes among it, goes to click and the co
 from __future__ import annotations
 
 import os
-import sys
 
-from appbundle.errors import AppbError
+from appbundle.errors import AppbError, CancelledError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, NoReturn
 
     import click
+
+    from appbundle.cli.session import Session
 
 _FLAGS = frozenset(("--json", "-v", "--verbose", "-q", "--quiet"))
 
@@ -31,12 +32,12 @@ class Request:
         as_json: Errors and the dry run as JSON.
     """
 
-    def __init__(self) -> None:
-        self.root = "/"
+    def __init__(self, *, root: str, as_json: bool = False) -> None:
+        self.root = root
         self.ref = ""
         self.command: tuple[str, ...] = ()
         self.dry_run = False
-        self.as_json = False
+        self.as_json = as_json
 
 
 def fast(argv: list[str]) -> int | None:
@@ -50,19 +51,32 @@ def fast(argv: list[str]) -> int | None:
         to explain. If the service was started, this process ends as the service ended.
     """
     request = _parse(argv)
-    return None if request is None else _answer(request)
+    if request is None:
+        return None
+    try:
+        return _answer(request)
+    except AppbError as e:
+        failure = e
+    except OSError as e:
+        place = f": {e.filename}" if e.filename else ""
+        failure = AppbError(f"{e.strerror or e}{place}", kept="nothing was started")
+    except KeyboardInterrupt:
+        failure = CancelledError("interrupted", kept="nothing was started")
+    from appbundle.cli.session import print_error
+
+    return print_error(failure, as_json=request.as_json)
 
 
 def command() -> click.Command:
     """The same as a click command, for help, completion and wrong usage."""
     import click
 
-    @click.command("run", short_help="Run an app in the foreground, confined.")
+    @click.command("run")
     @click.option("--dry-run", is_flag=True, help="Print each step instead of doing it.")
     @click.argument("app", metavar="APP[@VERSION]")
     @click.argument("words", metavar="[-- COMMAND...]", nargs=-1, type=click.UNPROCESSED)
-    @click.pass_context
-    def run(ctx: click.Context, *, dry_run: bool, app: str, words: tuple[str, ...]) -> None:
+    @click.pass_obj
+    def run_command(session: Session, *, dry_run: bool, app: str, words: tuple[str, ...]) -> None:
         """Run what APP declares, or COMMAND, in a sandbox of its own.
 
         It sees APP's files as its root, read-only, and may write only to /var/lib/APP, which
@@ -73,24 +87,21 @@ def command() -> click.Command:
         Signals are passed on. appb ends as the command ends: with its exit code, or by the
         same signal.
         """
-        request = Request()
-        options = ctx.find_root().params
-        request.root = str(options.get("root") or "/")
-        request.as_json = bool(options.get("json") or options.get("as_json"))
+        request = Request(root=str(session.root), as_json=session.as_json)
         request.ref, request.command, request.dry_run = app, words, dry_run
-        ctx.exit(_answer(request))
+        _answer(request)
 
-    return run
+    return run_command
 
 
 def __getattr__(name: str) -> Any:
-    if name == "run":
+    if name in ("run_command", "run"):
         return command()
     raise AttributeError(name)
 
 
 def _parse(argv: list[str]) -> Request | None:
-    request = Request()
+    request = Request(root=os.environ.get("APPB_ROOT") or "/")
     words = iter(argv)
     for word in words:
         if word == "run":
@@ -112,35 +123,29 @@ def _parse_run(request: Request, words: list[str]) -> Request | None:
         own, command = words[:end], words[end + 1 :]
     names = [word for word in own if not word.startswith("-")]
     options = set(own) - set(names)
-    if len(names) != 1 or options - {"--dry-run"} or not request.root:
+    if len(names) != 1 or options - {"--dry-run", "--json"} or not request.root:
         return None
     request.ref, request.command = names[0], tuple(command)
-    request.dry_run = bool(options)
+    request.dry_run = "--dry-run" in options
+    request.as_json |= "--json" in options
     return request
 
 
 def _answer(request: Request) -> int:
-    try:
-        if request.dry_run:
-            return _print_plan(request)
-        # Not earlier: `appb list` asks `fast`, too.
-        from appbundle.flows import run
-
-        _end_as(run.run(request.root, request.ref, request.command))
-    except AppbError as e:
-        return _complain(e, as_json=request.as_json)
-
-
-def _print_plan(request: Request) -> int:
+    # Not at the top: these are not needed to see that a command line is for click.
     from appbundle.flows import run
 
+    if not request.dry_run:
+        _end_as(run.run(request.root, request.ref, request.command))
     steps = run.prepare(request.root, request.ref, request.command, create=False).describe()
     if request.as_json:
         import json
 
-        print(json.dumps({"plan": steps}))
+        print(json.dumps({"plan": steps}, indent=1))
     else:
-        print("\n".join(steps))
+        from appbundle.names import escape
+
+        print("\n".join(map(escape, steps)))
     return 0
 
 
@@ -159,18 +164,3 @@ def _end_as(status: int) -> NoReturn:
     signals.set_blocked(frozenset())
     os.kill(os.getpid(), number)
     os._exit(128 + number)
-
-
-def _complain(error: AppbError, *, as_json: bool) -> int:
-    parts = {"what": error.what, "kept": error.kept, "hint": error.hint}
-    if as_json:
-        import json
-
-        print(json.dumps({"error": {"kind": error.kind, **parts}}))
-        return error.exit_code
-    from appbundle.names import escape
-
-    for word, text in zip(("error", "kept", "hint"), parts.values(), strict=True):
-        if text:
-            print(f"{word}: {escape(text)}", file=sys.stderr)
-    return error.exit_code
