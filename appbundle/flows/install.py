@@ -38,6 +38,7 @@ class _Transaction:
     """What one `install` has gathered so far."""
 
     directory: Path
+    private_fd: int
     staged: list[stage.Staged] = field(default_factory=list)
     refs: dict[AppName, Version] = field(default_factory=dict)
     releases: dict[AppName, int] = field(default_factory=dict)
@@ -65,11 +66,11 @@ def install(
     ):
         # Opened before anything is written: a write error since then is reported by its sync.
         with files.directory(layout.private) as private_fd:
-            transaction = _Transaction(node.new_stage(layout))
+            transaction = _Transaction(node.new_stage(layout), private_fd)
             try:
                 for path in paths:
                     _take(context, transaction, path, policy, allow_downgrade=allow_downgrade)
-                return _finish(context, transaction, private_fd, switch_to=switch_to)
+                return _finish(context, transaction, switch_to=switch_to)
             except OSError as error:
                 raise files.translate_os_error(error, "installing") from error
             finally:
@@ -109,6 +110,7 @@ def _stage(
     transaction.staged.append(
         stage.stage(
             context.layout,
+            transaction.private_fd,
             transaction.directory / f"tree-{len(transaction.staged)}",
             bundle,
             source,
@@ -150,10 +152,8 @@ def is_installed(layout: Layout, name: AppName, version: Version, digest: Digest
     return True
 
 
-def _finish(
-    context: Context, transaction: _Transaction, private_fd: int, *, switch_to: bool
-) -> Installed:
-    """Make durable what was staged, publish it and switch to it."""
+def _finish(context: Context, transaction: _Transaction, *, switch_to: bool) -> Installed:
+    """Publish what was staged and switch to it."""
     layout = context.layout
     before = generations.current(layout)
     apps = dict(before.apps) if before else {}
@@ -161,11 +161,7 @@ def _finish(
     prepared = None
     if switch_to and wanted != apps:
         prepared = switch.prepare(context, transaction.directory, wanted, _reason(transaction))
-    if transaction.staged:
-        context.report.step("writing to disk")
-        stage.make_durable(private_fd)
-        stage.pool(layout, transaction.staged)
-    elif prepared:
+    if prepared:
         generations.sync(prepared[1])
     for name, release in transaction.releases.items():
         if release > settings.accepted_release(layout, name):

@@ -191,14 +191,13 @@ def repair_from(context: Context, path: str) -> Repaired:
             try:
                 staged = stage.stage(
                     layout,
+                    private_fd,
                     directory / "tree",
                     bundle,
                     source,
                     installed_at=installed_at,
                     progress=context.report.advance,
                 )
-                stage.make_durable(private_fd)
-                stage.pool(layout, [staged])
                 repair.exchange(staged.tree, tree)
             except OSError as error:
                 raise files.translate_os_error(error, f"repairing {ref}") from error

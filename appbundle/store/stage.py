@@ -4,11 +4,12 @@ Nothing below `/apps/NAME` exists before it is whole: files are written in a pri
 same file system, made durable together, then renamed into place.
 """
 
+import contextlib
 import mmap
 import os
 import platform
 from array import array
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import accumulate
@@ -23,6 +24,7 @@ from appbundle.errors import ConflictError, CorruptError, NoSpaceError, Unsuppor
 from appbundle.layout import ABOUT, BUNDLE_DIR, MANIFEST_FRAME, SIGNED, Layout
 from appbundle.names import escape
 from appbundle.store import unpack, versions
+from appbundle.store.flush import Flusher
 from appbundle.store.source import BundleDirectory, Source
 from appbundle.store.worker import FileState, Job, Task, object_name
 from appbundle.system import files, libc
@@ -35,12 +37,10 @@ _SPARE_BYTES = 16 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Staged:
-    """A version that is whole, but neither durable nor in its place."""
+    """A version that is whole and durable, but not yet in its place."""
 
     bundle: VerifiedBundle
-    about: versions.About
     tree: Path
-    states: mmap.mmap
     new_bytes: int
     new_files: int
 
@@ -80,6 +80,7 @@ def _base_of(root: Path) -> str:
 
 def stage(
     layout: Layout,
+    private_fd: int,
     tree: Path,
     bundle: VerifiedBundle,
     source: Source,
@@ -87,9 +88,11 @@ def stage(
     installed_at: int,
     progress: Callable[[int, int], None],
 ) -> Staged:
-    """Unpack a bundle into a stage, taking from the pool what it has.
+    """Unpack a bundle into a stage, taking from the pool what it has; then all of it is durable.
 
     Args:
+        private_fd: Of the node's private directory, opened before anything was written: a write
+            error since then is reported by the flush.
         tree: A path in a stage of this transaction; nothing is there yet.
         source: Stands at the payload's first byte (or is the bundle as a directory).
         installed_at: Seconds since the epoch.
@@ -99,19 +102,29 @@ def stage(
         CorruptError: A byte is not what was signed.
         NoSpaceError: Bytes or inodes are lacking; found before unpacking where possible.
     """
-    states, new_bytes, new_files = unpack_tree(
-        tree, bundle, source, objects=layout.objects, progress=progress
-    )
     about = versions.describe(bundle, installed_at=installed_at)
-    files.write_new(tree / BUNDLE_DIR / ABOUT, msgspec.json.encode(about))
-    return Staged(
-        bundle=bundle,
-        about=about,
-        tree=tree,
-        states=states,
-        new_bytes=new_bytes,
-        new_files=new_files,
+    new_bytes, new_files = unpack_tree(
+        tree,
+        bundle,
+        source,
+        about=msgspec.json.encode(about),
+        into=_Pool(layout.objects, private_fd),
+        progress=progress,
     )
+    return Staged(bundle=bundle, tree=tree, new_bytes=new_bytes, new_files=new_files)
+
+
+@dataclass(frozen=True, slots=True)
+class _Pool:
+    """The pool that a version takes contents from and gives its own to.
+
+    Args:
+        objects: Its directory.
+        sync_fd: What to call syncfs(2) with.
+    """
+
+    objects: Path
+    sync_fd: int
 
 
 def unpack_tree(
@@ -119,22 +132,25 @@ def unpack_tree(
     bundle: VerifiedBundle,
     source: Source,
     *,
-    objects: Path | None,
+    about: bytes | None = None,
+    into: _Pool | None = None,
     progress: Callable[[int, int], None],
-) -> tuple[mmap.mmap, int, int]:
+) -> tuple[int, int]:
     """Unpack a bundle into a new directory: a bundle directory, or a version in the making.
 
     Args:
         tree: Where; nothing is there yet.
-        objects: The pool to take contents from, if any.
+        about: What to put into the version's ABOUT, if it becomes one.
+        into: The pool to take contents from, and to give new ones to once they are durable.
 
     Returns:
-        A `FileState` for each file, and the bytes and number of files that were written.
+        The bytes and number of files that were written.
     """
     manifest = bundle.manifest
     shape = measure(manifest.directories, manifest.links, manifest.files)
     os.mkdir(tree, files.DIRECTORY_MODE)
     make_directories(tree, manifest)
+    write_papers(tree, bundle, about)
     states, twins = first_states(manifest)
     with ExitStack() as opened:
         job = Job(
@@ -142,20 +158,47 @@ def unpack_tree(
             starts=shape.starts,
             frame_starts=frame_starts(manifest),
             tree_fd=opened.enter_context(files.directory(tree)),
-            objects_fd=opened.enter_context(files.directory(objects)) if objects else -1,
+            objects_fd=opened.enter_context(files.directory(into.objects)) if into else -1,
             states=states,
             twins=twins,
             source_fd=source.fd if isinstance(source, BundleDirectory) else -1,
         )
         workers = opened.enter_context(unpack.started(job))
-        if objects is not None and not pool_is_empty(objects):
+        if into is None:
+            new = check_space(tree, manifest, states)
+            _fill(workers, shape, source, manifest, progress)
+            return new
+        if not pool_is_empty(into.objects):
             workers.over_files(Task.LINK)
-        new_bytes, new_files = check_space(tree, manifest, states)
-        _fill(workers, shape, source, manifest, progress)
+        new = check_space(tree, manifest, states)
+        if new[1]:
+            make_shards(into.objects)
+        with Flusher(into.sync_fd, states) as flusher:
+            _fill(workers, shape, source, manifest, flusher.watch(progress))
+            flusher.finish(during=lambda: _pool(workers))
+        _pool(workers)
+    return new
+
+
+def _pool(workers: unpack.Workers) -> None:
+    workers.over_files(Task.POOL, only=FileState.DURABLE)
+
+
+def write_papers(tree: Path, bundle: VerifiedBundle, about: bytes | None) -> None:
+    """Put the bundle's own papers beside its files: what is needed to verify it for ever."""
     papers = tree / BUNDLE_DIR
     files.write_new(papers / MANIFEST_FRAME, bundle.manifest_frame)
     files.write_new(papers / SIGNED, encode_signed(bundle.signed))
-    return states, new_bytes, new_files
+    if about is not None:
+        files.write_new(papers / ABOUT, about)
+
+
+def make_shards(objects: Path) -> None:
+    """Make the pool's directories, so that workers need not ask."""
+    with files.directory(objects) as fd:
+        for number in range(256):
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(f"{number:02x}", files.PRIVATE_MODE, dir_fd=fd)
 
 
 def _fill(
@@ -330,39 +373,6 @@ def _target(name: str, fd: int) -> str:
         return os.readlink(name, dir_fd=fd)
     except OSError:
         return ""
-
-
-def make_durable(fd: int) -> None:
-    """Write everything staged to the disk.
-
-    Args:
-        fd: Of the node's private directory, opened *before* staging, so that any write error since
-            is reported here.
-    """
-    try:
-        libc.syncfs(fd)
-    except OSError as error:
-        raise files.translate_os_error(error, "making the new version durable") from error
-
-
-def pool(layout: Layout, staged: Iterable[Staged]) -> None:
-    """Offer new contents to later versions; only what is durable may be offered."""
-    for each in staged:
-        if not each.new_files:
-            continue
-        for number in range(256):
-            files.make_directory(layout.objects / f"{number:02x}", mode=files.PRIVATE_MODE)
-        with ExitStack() as opened:
-            job = Job(
-                manifest=each.bundle.manifest,
-                starts=array("q"),
-                frame_starts=array("q"),
-                tree_fd=opened.enter_context(files.directory(each.tree)),
-                objects_fd=opened.enter_context(files.directory(layout.objects)),
-                states=each.states,
-                twins={},
-            )
-            opened.enter_context(unpack.started(job)).over_files(Task.POOL)
 
 
 def publish(layout: Layout, staged: Staged) -> None:

@@ -56,12 +56,17 @@ class Workers:
             self._poll.register(fd, select.POLLIN)
         self._last: _Worker | None = None
 
-    def over_files(self, task: Task) -> None:
-        """Run one kind of task over all files, in chunks, and wait for the end."""
+    def over_files(self, task: Task, *, only: FileState | None = None) -> None:
+        """Run one kind of task over all files, in chunks, and wait for the end.
+
+        Args:
+            only: Skip chunks in which no file has this state.
+        """
         count = len(self.job.manifest.files)
         for begin in range(0, count, _CHUNK):
-            chosen = self._least_busy()
-            self._send(chosen, task, begin, min(begin + _CHUNK, count), 0, 0)
+            end = min(begin + _CHUNK, count)
+            if only is None or self.job.states.find(bytes((only,)), begin, end) >= 0:
+                self._send(self._least_busy(), task, begin, end, 0, 0)
         self.wait()
 
     def frame_buffer(self, index: int, *, continues: bool) -> memoryview:

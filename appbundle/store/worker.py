@@ -62,6 +62,9 @@ class FileState(IntEnum):
     TWIN = 2
     """To be linked to an earlier file of the same bundle."""
     WRITTEN = 3
+    DURABLE = 5
+    """Written, and on the disk since: the pool may have it."""
+    POOLED = 6
     EMPTY = 4
     """Nothing to unpack; never pooled, for all empty files would share one inode's link limit."""
 
@@ -283,8 +286,9 @@ class _Hands:
         job, states, files, link = self.job, self.job.states, self.job.manifest.files, os.link
         objects_fd = job.objects_fd
         for index in range(first, last):
-            if states[index] != FileState.WRITTEN:
+            if states[index] != FileState.DURABLE:
                 continue
+            states[index] = FileState.POOLED
             file = files[index]
             name = self._enter(file.path)
             try:

@@ -1,0 +1,1 @@
+"""Who may sign what: keys, signatures, verification; bytes in, values or errors out."""
