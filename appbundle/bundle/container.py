@@ -1,11 +1,11 @@
 """The bundle file: preamble, manifest frame, payload frames, end. docs/format.md, "Container".
 
-    offset  content
-    0       PREAMBLE, an empty zstd frame
-    9       a skippable zstd frame with the signature area
-    …       the manifest frame: one zstd frame with the tar member .bundle/manifest.json
-    …       the payload frames
-    …       END_FRAME, the end of the tar stream
+offset  content
+0       PREAMBLE, an empty zstd frame
+9       a skippable zstd frame with the signature area
+…       the manifest frame: one zstd frame with the tar member .bundle/manifest.json
+…       the payload frames
+…       END_FRAME, the end of the tar stream
 """
 
 import hashlib
@@ -21,7 +21,7 @@ from appbundle.errors import CorruptError
 from appbundle.names import Digest
 
 PREAMBLE = bytes.fromhex("28b52ffd2000010000")
-"""An empty zstd frame: `tar -tf` recognises zstd by the first magic, and a skippable one is LZ4's too."""
+"""An empty zstd frame: `tar -tf` recognises zstd by it; a skippable frame's magic is also LZ4's."""
 END_FRAME = bytes.fromhex("28b52ffd60000303200000")
 """A zstd frame of one run-length block: the 1,024 zero bytes that end a tar stream."""
 
@@ -56,7 +56,9 @@ def encode_head(signed: Signed) -> bytes:
     if total > MAX_AREA_SIZE:
         raise CorruptError(f"the signatures take more than {MAX_AREA_SIZE} bytes")
     content_size = total - _SKIPPABLE.size
-    return PREAMBLE + _SKIPPABLE.pack(_SKIPPABLE_MAGIC, content_size) + area.ljust(content_size, b"\0")
+    return (
+        PREAMBLE + _SKIPPABLE.pack(_SKIPPABLE_MAGIC, content_size) + area.ljust(content_size, b"\0")
+    )
 
 
 def read_head(read: Read) -> Head:

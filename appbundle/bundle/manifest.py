@@ -52,7 +52,9 @@ class Frame(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
     sha256: Digest
 
 
-class Run(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+class Run(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True
+):
     """What `appb run` starts.
 
     Args:

@@ -53,7 +53,9 @@ def read_manifest(raw: bytes) -> Manifest:
     except (msgspec.MsgspecError, RecursionError) as error:
         raise ManifestError(f"the manifest is malformed: {escape(str(error))}") from error
     if encode_manifest(manifest) != raw:
-        raise ManifestError("the manifest is not in canonical form (a repeated key, or odd spelling)")
+        raise ManifestError(
+            "the manifest is not in canonical form (a repeated key, or odd spelling)"
+        )
     check_manifest(manifest)
     return manifest
 

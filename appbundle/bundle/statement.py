@@ -1,4 +1,4 @@
-"""The statement that is signed, and the area of the file that holds it. docs/format.md, "Signature area".
+"""The statement that is signed, and the area that holds it. docs/format.md, "Signature area".
 
 The statement is a few readable lines; each key stands once, in this order:
 
@@ -22,7 +22,7 @@ from appbundle.names import AppName, Digest, Version, parse_app_name, parse_vers
 MAX_MANIFEST_SIZE = 64 << 20
 MAX_SIGNATURES = 16
 AREA_STEP = 2048
-"""The skippable frame that holds the area is a multiple of this, so that signing rarely moves it."""
+"""The skippable frame that holds the area is a multiple of this: signing again rarely moves it."""
 MAX_AREA_SIZE = 16 * AREA_STEP
 RELEASE_LIMIT = 1 << 53
 
@@ -85,7 +85,9 @@ def parse_statement(raw: bytes) -> Statement:
     match = _STATEMENT.fullmatch(raw)
     if match is None:
         raise CorruptError("the statement does not have the form of appb-bundle-v1")
-    name, version, release, frame_size, frame_sha256, size, sha256 = map(bytes.decode, match.groups())
+    name, version, release, frame_size, frame_sha256, size, sha256 = map(
+        bytes.decode, match.groups()
+    )
     statement = Statement(
         name=parse_app_name(name),
         version=parse_version(version),
@@ -116,7 +118,7 @@ class Signed:
 
 
 def encode_signed(signed: Signed) -> bytes:
-    """Write the signature area without padding: statement, count, signatures, each with its length."""
+    """Write the area without padding: statement, count, signatures, each with its length."""
     parts = [_LENGTH.pack(len(signed.statement)), signed.statement]
     parts.append(_LENGTH.pack(len(signed.signatures)))
     for signature in signed.signatures:
@@ -128,7 +130,7 @@ def parse_signed(area: bytes) -> Signed:
     """Read a signature area; what follows the last signature must be zero bytes.
 
     Raises:
-        CorruptError: A length leaves the area, there are too many signatures, or padding is not zero.
+        CorruptError: A length leaves the area, signatures are too many, or padding is not zero.
     """
     statement, position = _take(area, 0)
     if position + 4 > len(area):

@@ -1,4 +1,4 @@
-"""Tar headers as a pure function of the manifest: nothing ever parses tar. docs/format.md, "Payload".
+"""Tar headers as a pure function of the manifest; tar is never parsed. docs/format.md, "Payload".
 
 POSIX ustar; a name, link target or size that ustar cannot hold gets a pax header before it.
 """
@@ -35,7 +35,7 @@ def link_header(path: str, target: str, *, mtime: int) -> bytes:
 
 
 def file_header_size(path: str, size: int) -> int:
-    """`len(file_header(path, size=size, …))` without making it; the installer's loop asks for it."""
+    """`len(file_header(path, size=size, …))` without making it; installers ask for each file."""
     if path.isascii() and len(path) <= _MAX_NAME and size < _MAX_SIZE:
         return BLOCK
     return len(file_header(path, size=size, executable=False, mtime=0))
@@ -66,7 +66,9 @@ def _member(path: str, kind: str, *, mode: int, size: int, mtime: int, target: s
         link = link[:_MAX_NAME]
     if size >= _MAX_SIZE:
         records += _pax_record("size", str(size).encode())
-    plain = _ustar(name, kind, mode=mode, size=size if size < _MAX_SIZE else 0, mtime=mtime, link=link)
+    plain = _ustar(
+        name, kind, mode=mode, size=size if size < _MAX_SIZE else 0, mtime=mtime, link=link
+    )
     if not records:
         return plain
     extended = _ustar(b"././@PaxHeader", "x", mode=0o644, size=len(records), mtime=mtime, link=b"")

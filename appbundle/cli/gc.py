@@ -10,7 +10,7 @@ from appbundle.cli.session import Session, size, table
 _UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
 
 
-class Duration(click.ParamType):
+class Duration(click.ParamType[int]):
     """A duration: a number with s, min, h, d or w; seconds."""
 
     name = "TIME"

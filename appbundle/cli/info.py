@@ -41,9 +41,7 @@ def info_command(session: Session, what: str, statement: bool, signature: int | 
         sys.stdout.write(nth_signature(describe.statement(context, what), signature))
         return
     described = describe.info(context, what)
-    document = shapes.about(described.about) | {
-        "signatures": describe_signatures(described.signed)
-    }
+    document = shapes.about(described.about) | {"signatures": describe_signatures(described.signed)}
     session.result(document, _words(document))
 
 
@@ -53,13 +51,13 @@ def _words(document: dict[str, Any]) -> str:
         match key, value:
             case "size_bytes", int():
                 rows.append(("size", f"{size(value)} in {document['files']} files"))
-            case ("installed_at" | "created"), int():
+            case (("installed_at" | "created"), int()):
                 rows.append((key.replace("_at", ""), when(value)))
             case "signatures", list():
                 rows += [("signed by", f"{each['fingerprint']}") for each in value]
             case "requires" | "run", dict():
                 rows += [(f"{key} {inner}", str(text)) for inner, text in value.items()]
-            case ("files" | "format" | "signers"), _:
+            case (("files" | "format" | "signers"), _):
                 pass
             case _, "" | None:
                 pass

@@ -34,9 +34,7 @@ def install_command(
     from appbundle.flows import install
 
     act = install.plan if dry_run else install.install
-    done = act(
-        session.context(), files, switch_to=not no_switch, allow_downgrade=allow_downgrade
-    )
+    done = act(session.context(), files, switch_to=not no_switch, allow_downgrade=allow_downgrade)
     document = shapes.switched(done.switched) | {
         "versions": [{"name": ref.name, "version": ref.version} for ref in done.versions],
         "new_bytes": done.new_bytes,

@@ -93,9 +93,8 @@ class Console:
         if not self._draws or time.monotonic() - self._began < _DRAW_AFTER_S:
             return
         if self._bar is None:
-            from rich.progress import Progress
-
             from rich.console import Console as RichConsole
+            from rich.progress import Progress
 
             self._bar = Console._drawn = Progress(console=RichConsole(stderr=True), transient=True)
             self._task = self._bar.add_task(self._text, total=total)
@@ -109,7 +108,6 @@ class Console:
             self.stop_drawing()
             self._bar = None
             print(escape(text), file=sys.stderr)
-
 
     @classmethod
     def stop_drawing(cls) -> None:

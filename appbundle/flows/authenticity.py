@@ -18,9 +18,7 @@ def policy(layout: Layout) -> TrustPolicy:
 def authenticate(source: Source, trusted: TrustPolicy, *, now: int) -> AuthenticStatement:
     """Read a bundle's statement and check its signatures."""
     signed = source.signed()
-    return verify.authenticate(
-        signed.statement, signed.signatures, trusted, now, file=source.name
-    )
+    return verify.authenticate(signed.statement, signed.signatures, trusted, now, file=source.name)
 
 
 def open_bundle(source: Source, authentic: AuthenticStatement) -> VerifiedBundle:

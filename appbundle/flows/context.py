@@ -33,6 +33,9 @@ class Silent:
         """Say nothing."""
 
 
+_SILENT = Silent()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
     """What every flow is given.
@@ -49,7 +52,7 @@ class Context:
     now: int
     by: str = ""
     lock_timeout_s: float = LOCK_TIMEOUT_S
-    report: Report = Silent()
+    report: Report = _SILENT
 
     def waiting(self, holder: str) -> None:
         """Say for whom a change has to wait."""

@@ -9,7 +9,7 @@ from appbundle.errors import UsageError
 from appbundle.flows import authenticity
 from appbundle.flows.context import Context
 from appbundle.layout import Layout
-from appbundle.names import AppName, BundleRef, Version, parse_ref
+from appbundle.names import AppName, Version, parse_ref
 from appbundle.store import generations, manifests, pins, versions
 from appbundle.store.generations import Generation
 from appbundle.store.source import open_source
@@ -230,5 +230,3 @@ def _field_differences(one: Manifest, two: Manifest) -> Iterable[tuple[str, str,
         before, after = getattr(one, name), getattr(two, name)
         if before != after:
             yield name, str(before), str(after)
-
-

@@ -216,5 +216,3 @@ def plan(
         new_bytes=new_bytes,
         new_files=new_files,
     )
-
-

@@ -194,7 +194,9 @@ def _collect(context: Context, policy: Policy, *, dry_run: bool) -> Collected:
     )
     freed = 0
     for name, version in going:
-        freed += removal.exclusive_bytes(layout, name, version, manifests.read(layout, name, version))
+        freed += removal.exclusive_bytes(
+            layout, name, version, manifests.read(layout, name, version)
+        )
     if not dry_run:
         for number in dead:
             removal.remove_generation(layout, number)

@@ -49,9 +49,7 @@ def switch(context: Context, refs: Sequence[BundleRef], *, dry_run: bool = False
     Raises:
         NotFoundError: A version is not on disk.
     """
-    wanted = {
-        ref.name: versions.find(context.layout, ref, current=None).version for ref in refs
-    }
+    wanted = {ref.name: versions.find(context.layout, ref, current=None).version for ref in refs}
     reason = "switch " + " ".join(map(str, refs))
     if dry_run:
         return _switch_apps(context, wanted, reason, dry_run=True)
@@ -86,9 +84,7 @@ def switch_to(context: Context, number: int, *, dry_run: bool = False) -> Switch
     """
 
     def act() -> Switched:
-        return _switch_number(
-            context, generations.current(context.layout), number, dry_run=dry_run
-        )
+        return _switch_number(context, generations.current(context.layout), number, dry_run=dry_run)
 
     return _in_lock_unless(dry_run, context, act)
 
@@ -222,9 +218,7 @@ def prepare(
     )
 
 
-def activate_prepared(
-    context: Context, before: Generation | None, prepared: Prepared
-) -> Switched:
+def activate_prepared(context: Context, before: Generation | None, prepared: Prepared) -> Switched:
     """Number a durable generation and make it current."""
     generation, directory = prepared
     found = tuple(changes(before.apps if before else {}, generation.apps, whole=True))

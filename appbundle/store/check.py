@@ -248,9 +248,7 @@ def relink(layout: Layout, tree: Path, damaged: Iterable[File]) -> list[File]:
         for file in damaged:
             temporary = f"{file.path}.appb-repair"
             try:
-                os.link(
-                    object_name(file), temporary, src_dir_fd=objects_fd, dst_dir_fd=tree_fd
-                )
+                os.link(object_name(file), temporary, src_dir_fd=objects_fd, dst_dir_fd=tree_fd)
             except OSError:
                 left.append(file)
                 continue

@@ -5,7 +5,6 @@ last flush is short, and linking into the pool happens while the disk is busy wi
 """
 
 import mmap
-import os
 import threading
 from collections.abc import Callable
 from types import TracebackType
@@ -14,8 +13,8 @@ from appbundle.store.worker import FileState
 from appbundle.system import libc
 from appbundle.system.files import translate_os_error
 
-_EARLY_BYTES = int(os.environ.get("EB", "24")) << 20
-"""Compressed or plain bytes between two early flushes; smaller bundles have only the last one."""
+_EARLY_BYTES = 12 << 20
+"""Compressed bytes between two early flushes; smaller bundles have only the last one."""
 
 
 class Flusher:
@@ -80,9 +79,7 @@ class Flusher:
         finally:
             last.join()
         if self._error is not None:
-            raise translate_os_error(
-                self._error, "making the new version durable"
-            ) from self._error
+            raise translate_os_error(self._error, "making the new version durable") from self._error
 
     def _work(self) -> None:
         while not self._ending:

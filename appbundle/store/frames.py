@@ -24,7 +24,7 @@ def plain(
     for index, frame in enumerate(manifest.frames):
         compressed = bytearray(frame.compressed_size)
         source.read_into(memoryview(compressed))
-        check_frame(compressed, frame.sha256, index)
+        check_frame(memoryview(compressed), frame.sha256, index)
         yield decompress(bytes(compressed), size=frame.size)
         done += frame.compressed_size
         progress(done, total)

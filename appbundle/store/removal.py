@@ -14,7 +14,9 @@ from appbundle.system import files
 _UNSHARED = 1
 
 
-def remove_version(layout: Layout, name: AppName, version: Version, manifest: Manifest | None) -> None:
+def remove_version(
+    layout: Layout, name: AppName, version: Version, manifest: Manifest | None
+) -> None:
     """Make a version disappear with one rename, then free its files and unshared objects.
 
     Args:
@@ -89,5 +91,3 @@ def exclusive_bytes(layout: Layout, name: AppName, version: Version, manifest: M
             if links <= 0:
                 freed += status.st_size
     return freed
-
-

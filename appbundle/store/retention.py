@@ -66,7 +66,7 @@ def judge(
         (pinned, "pinned"),
         (in_use, "in use by a process"),
     ]
-    verdicts = []
+    verdicts: list[Verdict] = []
     for name, on_disk in versions.items():
         slots = policy.keep
         of_app = []
@@ -79,10 +79,15 @@ def judge(
             age_s = now - installed_at
             if age_s < policy.older_than_s:
                 reasons.append(f"younger than {describe_age(policy.older_than_s)}")
-            gone = "failed its health check" if key in failed else f"{describe_age(age_s)} old, unused"
+            gone = (
+                "failed its health check" if key in failed else f"{describe_age(age_s)} old, unused"
+            )
             of_app.append(
                 Verdict(
-                    name=name, version=version, keep=bool(reasons), reason=", ".join(reasons) or gone
+                    name=name,
+                    version=version,
+                    keep=bool(reasons),
+                    reason=", ".join(reasons) or gone,
                 )
             )
         verdicts += reversed(of_app)

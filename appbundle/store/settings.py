@@ -59,7 +59,9 @@ def read_node_settings(layout: Layout) -> NodeSettings:
     try:
         return msgspec.convert(tomllib.loads(raw.decode()), NodeSettings)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
-        raise UsageError(f"{layout.node_settings}: {error}", hint="see docs/node-settings.md") from error
+        raise UsageError(
+            f"{layout.node_settings}: {error}", hint="see docs/node-settings.md"
+        ) from error
 
 
 def read_allowed_signers(layout: Layout) -> str:

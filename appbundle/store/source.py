@@ -1,4 +1,4 @@
-"""Where a bundle comes from: a file, a pipe, or a directory; each is opened once and never again."""
+"""Where a bundle comes from: a file, a pipe, or a directory; each is opened only once."""
 
 import os
 import stat
@@ -57,7 +57,9 @@ class BundleStream:
     def check_frame(self, index: int, manifest: Manifest) -> None:
         """Read a frame that is not needed, and check that it is what was signed."""
         frame = manifest.frames[index]
-        check_frame(read_exactly(self._read, frame.compressed_size, of="payload"), frame.sha256, index)
+        check_frame(
+            read_exactly(self._read, frame.compressed_size, of="payload"), frame.sha256, index
+        )
 
     def finish(self) -> None:
         """Check that the bundle ends exactly where it should.
@@ -120,7 +122,9 @@ def open_source(path: str) -> Iterator[Source]:
     """
     if path == "-":
         if sys.stdin.isatty():
-            raise UsageError("a bundle cannot be read from a terminal", hint="cat FILE | appb install -")
+            raise UsageError(
+                "a bundle cannot be read from a terminal", hint="cat FILE | appb install -"
+            )
         yield BundleStream(sys.stdin.fileno(), "standard input")
         return
     try:

@@ -212,7 +212,9 @@ def _fill(
         check_same_paths(source, manifest)
         workers.over_files(Task.COPY)
     else:
-        reader = _Counted(source.read_into, sum(f.compressed_size for f in manifest.frames), progress)
+        reader = _Counted(
+            source.read_into, sum(f.compressed_size for f in manifest.frames), progress
+        )
         unpack.feed(
             workers, shape, reader.read_into, lambda index: source.check_frame(index, manifest)
         )

@@ -187,9 +187,12 @@ def _failure(said: dict[str, str]) -> AppbError:
 
 
 def feed(
-    workers: Workers, shape: Shape, read_into: Callable[[memoryview], None], check: Callable[[int], None]
+    workers: Workers,
+    shape: Shape,
+    read_into: Callable[[memoryview], None],
+    check: Callable[[int], None],
 ) -> None:
-    """Pass a payload's frames in order: those with something missing to workers, the rest to `check`.
+    """Pass a payload's frames in order: to a worker if something is missing, else to `check`.
 
     Args:
         shape: Of the payload.
@@ -219,7 +222,9 @@ def files_in(manifest: Manifest, shape: Shape, begin: int, end: int) -> tuple[in
     """
     starts = shape.starts
     first = bisect_right(starts, begin)
-    continues = first > 0 and starts[first - 1] + manifest.files[first - 1].size > begin > starts[first - 1]
+    continues = (
+        first > 0 and starts[first - 1] + manifest.files[first - 1].size > begin > starts[first - 1]
+    )
     if first > 0 and starts[first - 1] + manifest.files[first - 1].size > begin:
         first -= 1
     last = bisect_right(starts, end - 1, lo=first)

@@ -94,7 +94,9 @@ def find(layout: Layout, ref: BundleRef, *, current: Version | None) -> Installe
         )
     about = read_about(layout, ref.name, version)
     if about is None:
-        raise NotFoundError(f"{ref.name} {version} is not installed", hint="appb list shows what is")
+        raise NotFoundError(
+            f"{ref.name} {version} is not installed", hint="appb list shows what is"
+        )
     return Installed(name=ref.name, version=version, about=about)
 
 
@@ -102,7 +104,9 @@ def app_names(layout: Layout) -> list[AppName]:
     """The apps that have a directory, sorted."""
     try:
         with os.scandir(layout.apps) as entries:
-            names = [e.name for e in entries if e.name[0] != "." and e.is_dir(follow_symlinks=False)]
+            names = [
+                e.name for e in entries if e.name[0] != "." and e.is_dir(follow_symlinks=False)
+            ]
     except FileNotFoundError:
         return []
     return sorted(map(AppName, names))

@@ -94,7 +94,7 @@ class Job:
 
 
 def object_name(file: File) -> str:
-    """The pool's name for a content with its mode: `ab/cdef…`, with `x` at the end if executable."""
+    """The pool's name for a content with its mode: `ab/cdef…`, and `x` if executable."""
     sha256 = file.sha256
     return f"{sha256[:2]}/{sha256[2:]}x" if file.executable else f"{sha256[:2]}/{sha256[2:]}"
 
@@ -315,9 +315,7 @@ class _Hands:
             dst_dir_fd=self.job.objects_fd,
             follow_symlinks=False,
         )
-        os.rename(
-            temporary, target, src_dir_fd=self.job.objects_fd, dst_dir_fd=self.job.objects_fd
-        )
+        os.rename(temporary, target, src_dir_fd=self.job.objects_fd, dst_dir_fd=self.job.objects_fd)
 
 
 def check_frame(compressed: bytes | memoryview, sha256: str, index: int) -> None:
