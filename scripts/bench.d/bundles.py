@@ -1,17 +1,21 @@
 """Bundles made and read by the product's own pure rooms: for a thousand apps, and for 2 GB."""
 
 import hashlib
-from collections.abc import Callable, Iterable
+import os
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import msgspec
+from signing import Sign
+
 from appbundle.bundle import container, payload, rules
-from appbundle.bundle.manifest import File, Frame, Manifest
+from appbundle.bundle.manifest import File, Frame, Link, Manifest
 from appbundle.bundle.statement import Signed, Statement, encode_statement, parse_statement
 from appbundle.names import AppName, Digest, Version
 
-Sign = Callable[[bytes], bytes]
-"""Gives a raw signature over a statement."""
+Content = Path | bytes | str
+"""A file that holds the content, the content itself, or a symbolic link's target."""
 
 _CREATED = 1_700_000_000
 
@@ -36,27 +40,33 @@ def write_bundle(
     name: str,
     version: str,
     release: int,
-    contents: Iterable[tuple[str, Path | bytes]],
+    contents: Mapping[str, Content],
     sign: Sign,
+    since: Mapping[tuple[str, str], int] | None = None,
     level: int = 1,
 ) -> None:
-    """Write a signed bundle of plain files.
+    """Write a signed bundle.
 
     Args:
-        contents: Paths inside the bundle, each with its content or a file that holds it; the
-            directories follow from the paths.
+        contents: By paths inside the bundle; the directories follow from the paths.
+        since: By path and digest, the release in which a content last changed, if not this one.
+        level: How hard zstd tries.
     """
-    found = dict(contents)
-    files = tuple(_describe(path, found[path], release) for path in sorted(found))
-    directories = tuple(sorted({d for path in found for d in _parents(path)}))
-    shape = payload.measure(directories, (), files)
+    links = tuple(Link(p, c) for p, c in sorted(contents.items()) if isinstance(c, str))
+    files = [_describe(p, c, release) for p, c in contents.items() if not isinstance(c, str)]
+    files = [_aged(file, since or {}) for file in files]
+    files.sort(key=lambda file: (file.since, file.path))
+    directories = tuple(sorted({d for path in contents for d in _parents(path)}))
+    targets = {link.path: link.target for link in links}
+    outward = tuple(link.path for link in links if rules.link_leaves(link, targets))
+    shape = payload.measure(directories, links, files)
     plain = payload.plain_frames(
         directories=directories,
-        links=(),
+        links=links,
         files=files,
         mtime=_CREATED,
         sizes=payload.cut(shape, files),
-        read=lambda file: _pieces(found[file.path]),
+        read=lambda file: _pieces(contents[file.path]),
     )
     frames: list[Frame] = []
     body = target.with_suffix(".payload")
@@ -71,8 +81,10 @@ def write_bundle(
         version=version,
         release=release,
         created=_CREATED,
+        outward=outward,
         directories=directories,
-        files=files,
+        links=links,
+        files=tuple(files),
         frames=tuple(frames),
     )
     _assemble(target, manifest, body, sign)
@@ -101,6 +113,11 @@ def _assemble(target: Path, manifest: Manifest, body: Path, sign: Sign) -> None:
     body.unlink()
 
 
+def _aged(file: File, since: Mapping[tuple[str, str], int]) -> File:
+    age = since.get((file.path, file.sha256))
+    return file if age is None else msgspec.structs.replace(file, since=age)
+
+
 def _describe(path: str, content: Path | bytes, release: int) -> File:
     digest, size = hashlib.sha256(), 0
     for piece in _pieces(content):
@@ -110,12 +127,13 @@ def _describe(path: str, content: Path | bytes, release: int) -> File:
         path=path,
         size=size,
         sha256=Digest(digest.hexdigest()),
-        executable=False,
+        executable=isinstance(content, Path) and os.access(content, os.X_OK),
         since=release,
     )
 
 
-def _pieces(content: Path | bytes) -> Iterable[bytes]:
+def _pieces(content: Content) -> Iterable[bytes]:
+    assert not isinstance(content, str)
     if isinstance(content, bytes):
         yield content
         return

@@ -3,6 +3,7 @@
 from contest import Contestant, Sample, medians, on_fresh_disk, take_turns
 from disk import warm
 from peers import TAR, Peer, prepared
+from product import APPB
 from results import Column, Row, Table
 from session import Session
 
@@ -11,7 +12,6 @@ COLUMNS = (
     Column("seconds", "seconds", "s"),
     Column("ratio", "ratio to tar", "ratio"),
     Column("cpu_seconds", "CPU seconds", "s"),
-    Column("rss_bytes", "largest process, MB", "MB"),
     Column("archive_bytes", "archive, MB", "MB"),
 )
 
@@ -21,14 +21,14 @@ def measure(session: Session) -> list[Table]:
     release = session.new
     tools = session.tools(release)
 
-    def contestant(tool: Peer) -> Contestant:
-        durable_itself = tool.name == session.product_name
+    def measured(tool: Peer) -> Contestant:
+        durable_itself = tool.name == APPB
         return Contestant(
             tool.name,
             lambda: on_fresh_disk(session.workdir, tool, release, durable_itself=durable_itself),
         )
 
-    samples = take_turns("install", [contestant(tool) for tool in tools], session.rounds)
+    samples = take_turns("install", [measured(tool) for tool in tools], session.rounds)
     table = Table(
         name="install",
         title=f"Install from nothing: {session.describe(release)}",
@@ -40,7 +40,7 @@ def measure(session: Session) -> list[Table]:
             row["archive_bytes"] = warm([prepared(tool, release)])
             table.rows.append(row)
     table.rows.sort(key=lambda row: float(str(row["seconds"])))
-    note_flush(table, session, samples)
+    note_flush(table, samples)
     return [table]
 
 
@@ -53,14 +53,13 @@ def timing_row(name: str, samples: list[Sample], base: list[Sample] | None) -> R
         "seconds": seconds,
         "ratio": seconds / medians(base) if base else None,
         "cpu_seconds": middle.usage.cpu_seconds,
-        "rss_bytes": max(sample.usage.max_rss_bytes for sample in samples),
         "all_seconds": [sample.usage.seconds for sample in samples],
     }
 
 
-def note_flush(table: Table, session: Session, samples: dict[str, list[Sample]]) -> None:
+def note_flush(table: Table, samples: dict[str, list[Sample]]) -> None:
     """Say what a flush after `appb install` still finds to do."""
-    own = samples.get(session.product_name)
+    own = samples.get(APPB)
     if own:
         milliseconds = sorted(sample.flush_seconds for sample in own)[len(own) // 2] * 1000
         table.notes.append(

@@ -11,7 +11,7 @@ from case_switch import Question, once
 from contest import Contestant, medians, take_turns, talk
 from disk import fresh_disk, memory_disk
 from measure import command, run
-from product import appb, appb_json, trust
+from product import appb, appb_json
 from results import Column, Row, Table
 from session import Session
 
@@ -78,7 +78,7 @@ def _node(workdir: Path, apps: int, versions: int) -> Iterator[Path]:
     start = time.monotonic()
     with fresh_disk(workdir) as disk:
         with memory_disk(workdir) as memory:
-            trust(memory / "node", workdir)
+            signing.trust(memory / "node", workdir)
             for release in range(1, versions + 1):
                 age_s = (versions - release) * 30 * _DAY_S
                 _install_all(workdir, memory, apps, release, age_s=age_s)
@@ -104,7 +104,7 @@ def _install_all(workdir: Path, memory: Path, apps: int, release: int, *, age_s:
             name=name,
             version=f"{release}.0",
             release=release,
-            contents=[("bin/start", f"{name} {release}\n".encode()), ("lib/shared", shared)],
+            contents={"bin/start": f"{name} {release}\n".encode(), "lib/shared": shared},
             sign=sign,
         )
     context = Context(layout=Layout(memory / "node"), now=int(time.time()) - age_s, by="bench")

@@ -7,10 +7,11 @@ from functools import partial
 from pathlib import Path
 
 import signing
-from contest import Contestant, Sample, medians, take_turns, talk
+from contest import Contestant, Sample, medians, take_turns
 from disk import fresh_disk
-from measure import Command, command, run
-from product import appb, appb_json, trust
+from measure import Command, command, output, run
+from peers import is_installed
+from product import appb, appb_json
 from results import Column, Table
 from session import Session
 
@@ -33,9 +34,6 @@ class Question:
 
 def measure(session: Session) -> list[Table]:
     """The same commands on nodes with few and many versions, small and large bundles."""
-    if session.new.bundle is None:
-        talk("switch: skipped, it needs bundles")
-        return []
     table = Table(
         name="switch",
         title="Whole processes, against a bare interpreter",
@@ -55,9 +53,9 @@ def measure(session: Session) -> list[Table]:
 
 def _on_node(session: Session, table: Table, title: str, fill: Callable[[Path], None]) -> None:
     with fresh_disk(session.workdir) as disk:
-        trust(disk, session.workdir)
+        signing.trust(disk, session.workdir)
         fill(disk)
-        questions = questions_about(disk)
+        questions = [*_questions(disk), *_nix_rollback(disk)]
         contestants = [Contestant(q.name, partial(once, q)) for q in questions]
         rounds = max(3, session.rounds * _TURNS)
         samples = take_turns(title, contestants, rounds, quiet=True)
@@ -75,7 +73,7 @@ def _on_node(session: Session, table: Table, title: str, fill: Callable[[Path], 
             )
 
 
-def questions_about(root: Path) -> list[Question]:
+def _questions(root: Path) -> list[Question]:
     """What is timed on a node with at least two generations, the newest of which is current."""
     number = appb_json("history", root=root)["current"]
     forward = appb("-q", "switch", "--to", str(number), root=root)
@@ -91,6 +89,22 @@ def questions_about(root: Path) -> list[Question]:
     ]
 
 
+def _nix_rollback(disk: Path) -> list[Question]:
+    """nix-env --rollback between two profiles of one file each, where nix is installed."""
+    if not is_installed("nix-env"):
+        return []
+    options = ["--option", "build-users-group", "", "--store", f"local?root={disk}/nix-root"]
+    profile: list[str | Path] = ["nix-env", *options, "--profile", disk / "profile"]
+    for name in ("a", "b"):
+        source = disk / f"nix-source-{name}"
+        source.write_text(name)
+        stored = output(command("nix-store", *options, "--add", source)).strip()
+        run([command(*profile, "--set", stored)])
+    back = command(*profile, "--rollback")
+    forward = command(*profile, "--switch-generation", "2")
+    return [Question(name="nix-env --rollback", timed=back, undo=forward)]
+
+
 def once(question: Question) -> Sample:
     """Time a command once, and undo what it did."""
     usage = run([question.timed])
@@ -103,7 +117,7 @@ def _small(session: Session, count: int, disk: Path) -> None:
     sign = signing.signer(session.workdir)
     for number in range(1, count + 1):
         bundle = session.workdir / "small.bundle"
-        contents = [("app/hello", b"hello %d\n" % number), ("app/data", bytes(4096))]
+        contents = {"app/hello": b"hello %d\n" % number, "app/data": bytes(4096)}
         version = f"{number}.0"
         write_bundle(
             bundle, name="small", version=version, release=number, contents=contents, sign=sign
@@ -114,5 +128,4 @@ def _small(session: Session, count: int, disk: Path) -> None:
 
 def _large(session: Session, disk: Path) -> None:
     for release in (session.old, session.new):
-        assert release.bundle is not None
         run([appb("-q", "install", release.bundle, root=disk)])

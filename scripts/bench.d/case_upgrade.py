@@ -8,8 +8,11 @@ from contest import Contestant, on_fresh_disk, take_turns
 from disk import fresh_disk
 from measure import run
 from peers import TAR, Peer, Release, prepared
+from product import APPB, contestant
 from results import Column, Table
 from session import Session
+
+from bundles import read_manifest
 
 COLUMNS = (
     Column("name", "Tool"),
@@ -24,8 +27,8 @@ def measure(session: Session) -> list[Table]:
     """Every tool with the new release, on a disk that holds the old one."""
     tools = session.tools(session.old, session.new)
 
-    def contestant(tool: Peer) -> Contestant:
-        durable_itself = tool.name == session.product_name
+    def measured(tool: Peer) -> Contestant:
+        durable_itself = tool.name == APPB
         return Contestant(
             tool.name,
             lambda: on_fresh_disk(
@@ -37,7 +40,7 @@ def measure(session: Session) -> list[Table]:
             ),
         )
 
-    samples = take_turns("upgrade", [contestant(tool) for tool in tools], session.rounds)
+    samples = take_turns("upgrade", [measured(tool) for tool in tools], session.rounds)
     table = Table(
         name="upgrade",
         title=f"Upgrade {session.old.version} → {session.new.version}",
@@ -53,9 +56,8 @@ def measure(session: Session) -> list[Table]:
             row["added_inodes"] = own[-1].added.inodes
             table.rows.append(row)
     table.rows.sort(key=lambda row: float(str(row["seconds"])))
-    note_flush(table, session, samples)
-    own_tool = session.product()
-    return [table, *([_disk_use(session, own_tool)] if own_tool else [])]
+    note_flush(table, samples)
+    return [table, _disk_use(session, contestant(session.workdir))]
 
 
 # What an upgrade by appb puts on disk, against what really changed
@@ -136,10 +138,6 @@ def changed_content(old: Release, new: Release) -> tuple[int, int]:
     Returns:
         Bytes and number of the distinct contents.
     """
-    from bundles import read_manifest
-
-    assert old.bundle is not None
-    assert new.bundle is not None
     known = {(file.sha256, file.executable) for file in read_manifest(old.bundle).files}
     sizes = {
         (file.sha256, file.executable): file.size

@@ -64,7 +64,13 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("cases", nargs="*", metavar="CASE", help=f"which of {', '.join(CASES)}; default: all")
     add("--bundles", nargs=2, type=Path, metavar=("OLD", "NEW"), help="default: out/*.bundle")
-    add("--trees", nargs=2, type=Path, metavar=("OLD", "NEW"), help="peers only, on plain trees")
+    add(
+        "--trees",
+        nargs=2,
+        type=Path,
+        metavar=("OLD", "NEW"),
+        help="or bundles made from these",
+    )
     add("--rounds", type=int, default=5, help="how often each is measured (5)")
     add("--peers", metavar="NAMES", help="parts of names, comma-separated, or none; default: all")
     add("--workdir", type=Path, help="where images and archives are made, and kept")
@@ -153,16 +159,18 @@ def _size(word: str) -> tuple[int, int]:
 
 def _releases(options: argparse.Namespace, workdir: Path) -> tuple[Release, Release]:
     old, new = _inputs(options)
-    if options.trees:
-        return _plain(old, workdir, "1.0"), _plain(new, workdir, "2.0")
-    talk("unpacking the bundles to make the other tools' archives from")
-    return product.release_of(old, workdir), product.release_of(new, workdir)
-
-
-def _plain(tree: Path, workdir: Path, version: str) -> Release:
-    cache = workdir / f"{version}-{tree.name}"
-    cache.mkdir(exist_ok=True)
-    return Release(version=version, tree=tree.resolve(), cache=cache)
+    if options.bundles or not options.trees:
+        talk("unpacking the bundles, to make the other tools' archives from their files")
+        return (
+            product.release_of_bundle(old, workdir),
+            product.release_of_bundle(new, workdir),
+        )
+    talk("making bundles of the trees")
+    before = product.release_of_tree(old.resolve(), workdir, name="tree", version="1.0")
+    after = product.release_of_tree(
+        new.resolve(), workdir, name="tree", version="2.0", previous=before
+    )
+    return before, after
 
 
 def _report(options: argparse.Namespace, tables: list[results.Table]) -> int:

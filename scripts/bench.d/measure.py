@@ -15,7 +15,8 @@ TIME_LIMIT_S = 300.0
 """No child of a benchmark may take longer; it is killed, and the benchmark ends with an error."""
 
 _SAMPLE_EVERY_S = 0.01
-_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+"""The children's PATH."""
 
 
 class ChildFailed(Exception):
@@ -44,14 +45,15 @@ class Usage:
     Args:
         seconds: From before the first fork to after the last wait.
         cpu_seconds: User and system time of all of them.
-        max_rss_bytes: Of the largest single process (getrusage(2)).
+        peak_rss_bytes: Resident set of the largest single process, shared pages included. Looked up
+            in /proc: getrusage(2) counts the parent's pages before exec(2) as the child's.
         peak_pss_bytes: The largest sum over the processes that lived at one moment, where each
-            shared page is divided among its users; 0 if it was not sampled.
+            shared page is divided among its users.
     """
 
     seconds: float
     cpu_seconds: float
-    max_rss_bytes: int
+    peak_rss_bytes: int = 0
     peak_pss_bytes: int = 0
 
 
@@ -72,23 +74,23 @@ def run(
 
     Args:
         chain: At least one command.
-        sample_memory: Also look at all living processes about every 10 ms, which costs a little.
+        sample_memory: Also look at all living processes about every 10 ms, which costs time.
         time_limit_s: For each command.
 
     Raises:
         ChildFailed: One failed; its last lines of output are in the message.
     """
-    cpu_seconds, max_rss_bytes, peak_pss_bytes = 0.0, 0, 0
+    cpu_seconds, peak_rss_bytes, peak_pss_bytes = 0.0, 0, 0
     start = time.perf_counter()
     for each in chain:
         usage = _run_one(each, sample_memory, time_limit_s)
         cpu_seconds += usage.cpu_seconds
-        max_rss_bytes = max(max_rss_bytes, usage.max_rss_bytes)
+        peak_rss_bytes = max(peak_rss_bytes, usage.peak_rss_bytes)
         peak_pss_bytes = max(peak_pss_bytes, usage.peak_pss_bytes)
     return Usage(
         seconds=time.perf_counter() - start,
         cpu_seconds=cpu_seconds,
-        max_rss_bytes=max_rss_bytes,
+        peak_rss_bytes=peak_rss_bytes,
         peak_pss_bytes=peak_pss_bytes,
     )
 
@@ -115,7 +117,7 @@ def _run_one(
             stdin=stdin,
             stdout=talk if stdout is None else stdout,
             stderr=talk,
-            env={"PATH": _PATH, "HOME": "/root", "LANG": "C.UTF-8", **each.env},
+            env={"PATH": SEARCH_PATH, "HOME": "/root", "LANG": "C.UTF-8", **each.env},
             start_new_session=True,
         )
         limit = threading.Timer(time_limit_s, _kill_session, [child.pid])
@@ -139,8 +141,8 @@ def _run_one(
     return Usage(
         seconds=seconds,
         cpu_seconds=usage.ru_utime + usage.ru_stime,
-        max_rss_bytes=usage.ru_maxrss * 1024,
-        peak_pss_bytes=sampler.peak_bytes,
+        peak_rss_bytes=sampler.peak_rss_bytes,
+        peak_pss_bytes=sampler.peak_pss_bytes,
     )
 
 
@@ -162,7 +164,8 @@ class _Sampler:
     """Watches a process and its descendants from a thread."""
 
     def __init__(self, root: int, *, enabled: bool) -> None:
-        self.peak_bytes = 0
+        self.peak_rss_bytes = 0
+        self.peak_pss_bytes = 0
         self._root = root
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True) if enabled else None
@@ -179,8 +182,11 @@ class _Sampler:
 
     def _watch(self) -> None:
         while not self._stop.wait(_SAMPLE_EVERY_S):
-            now = sum(map(_pss_bytes, _family(self._root)))
-            self.peak_bytes = max(self.peak_bytes, now)
+            family = _family(self._root)
+            now = sum(_proc_bytes(pid, "smaps_rollup", "Pss:") for pid in family)
+            self.peak_pss_bytes = max(self.peak_pss_bytes, now)
+            largest = max(_proc_bytes(pid, "status", "VmHWM:") for pid in family)
+            self.peak_rss_bytes = max(self.peak_rss_bytes, largest)
 
 
 def _family(root: int) -> list[int]:
@@ -194,12 +200,11 @@ def _family(root: int) -> list[int]:
     return found
 
 
-def _pss_bytes(pid: int) -> int:
-    try:
-        with open(f"/proc/{pid}/smaps_rollup") as rollup:
-            for line in rollup:
-                if line.startswith("Pss:"):
+def _proc_bytes(pid: int, file: str, key: str) -> int:
+    """A value in kB from /proc, or 0 if the process ended between two looks."""
+    with contextlib.suppress(OSError):
+        with open(f"/proc/{pid}/{file}") as lines:
+            for line in lines:
+                if line.startswith(key):
                     return int(line.split()[1]) * 1024
-    except OSError:
-        pass  # It ended between the two looks.
     return 0

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import oci
-from measure import Command, command, run
+from measure import SEARCH_PATH, Command, command, run
 
 ZSTD_LEVEL = "12"
 """Near what `appb build` uses; the level hardly changes how fast unpacking is."""
@@ -29,13 +29,13 @@ class Release:
         version: For people.
         tree: The files as they shall be on disk.
         cache: Where this release's archives are kept.
-        bundle: The signed bundle that holds the same files, if there is one.
+        bundle: The signed bundle that holds the same files.
     """
 
     version: str
     tree: Path
     cache: Path
-    bundle: Path | None = None
+    bundle: Path
 
 
 TREE = ":tree"
@@ -69,17 +69,18 @@ class Peer:
 
     def available(self) -> bool:
         """Whether its programs are installed."""
-        return all(shutil.which(program, path=_SEARCH_PATH) for program in self.programs)
+        return all(map(is_installed, self.programs))
 
     def archive_of(self, release: Release) -> Path:
         """Where its archive of a release is, or is going to be."""
         if self.archive == BUNDLE:
-            assert release.bundle is not None
             return release.bundle
         return release.tree if self.archive == TREE else release.cache / self.archive
 
 
-_SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+def is_installed(program: str) -> bool:
+    """Whether children of the bench find a program."""
+    return shutil.which(program, path=SEARCH_PATH) is not None
 
 
 def prepared(peer: Peer, release: Release) -> Path:

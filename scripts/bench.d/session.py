@@ -36,15 +36,6 @@ class Session:
     apps: Sequence[tuple[int, int]]
     large_bytes: int
 
-    @property
-    def product_name(self) -> str:
-        """How appb is called among the peers."""
-        return "appb install"
-
-    def product(self) -> Peer | None:
-        """appb as a contestant; None where plain trees are measured."""
-        return product.contestant(self.workdir) if self.new.bundle else None
-
     def tools(self, *releases: Release, among: Sequence[str] | None = None) -> list[Peer]:
         """Everyone who takes part: appb, the base of the ratios, the peers.
 
@@ -52,9 +43,8 @@ class Session:
             releases: Whose archives are made now; a peer that fails at it is named and left out.
             among: Only tools of these names.
         """
-        own = self.product()
         others = [peer for peer in self.peers if peer is not TAR]
-        tools = [*([own] if own else []), TAR, *others]
+        tools = [product.contestant(self.workdir), TAR, *others]
         return [
             tool
             for tool in tools
