@@ -272,6 +272,28 @@ class RaiseLoopback(Operation):
         namespaces.raise_loopback()
 
 
+class GivePipes(Operation):
+    """Let the service open its own standard streams by name: programs log to /dev/stdout.
+
+    Only pipes without a name: the ownership of a terminal or file would outlast the service.
+    """
+
+    uid: int
+    gid: int
+
+    def describe(self) -> str:
+        return f"give pipes among the standard streams to user {self.uid}"
+
+    def execute(self, room: Room) -> None:
+        for fd in (0, 1, 2):
+            try:
+                if os.readlink(f"/proc/self/fd/{fd}").startswith("pipe:"):
+                    os.fchown(fd, self.uid, self.gid)
+            except FileNotFoundError:
+                # The caller has closed it.
+                continue
+
+
 class BecomeUser(Operation):
     """Give up root for the service's own user, without any further group."""
 

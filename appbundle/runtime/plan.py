@@ -163,13 +163,20 @@ def _file_systems(*, privileged: bool) -> tuple[do.Operation, ...]:
 
 def _service(service: Service, user: User, place: Place) -> tuple[do.Operation, ...]:
     # In a user namespace the ids are the service's from its start on.
-    become = (do.BecomeUser(uid=user.uid, gid=user.gid),) if place.outer_ids is None else ()
+    become = () if place.outer_ids else _become(user)
     return (
         do.LeaveKeyring(),
         do.DropBoundingSet(),
         *become,
         do.DropCapabilities(),
         do.ChangeDirectory(path=service.directory),
+    )
+
+
+def _become(user: User) -> tuple[do.Operation, ...]:
+    return (
+        do.GivePipes(uid=user.uid, gid=user.gid),
+        do.BecomeUser(uid=user.uid, gid=user.gid),
     )
 
 
