@@ -1,4 +1,4 @@
-"""A client of ssh-agent: which keys it holds, and signing. Source: OpenSSH's PROTOCOL.agent."""
+"""A client of ssh-agent: which keys it holds, and signing. Source: RFC 9987."""
 
 import os
 import socket
@@ -6,6 +6,7 @@ import struct
 from dataclasses import dataclass
 
 from appbundle.errors import NotFoundError, UnsupportedError
+from appbundle.names import escape
 
 _REQUEST_IDENTITIES = 11
 _IDENTITIES_ANSWER = 12
@@ -13,7 +14,8 @@ _SIGN_REQUEST = 13
 _SIGN_RESPONSE = 14
 _LENGTH = struct.Struct(">I")
 _MAX_ANSWER = 1 << 20
-_TIMEOUT_S = 120.0
+_LIST_TIMEOUT_S = 10.0
+_SIGN_TIMEOUT_S = 120.0
 """A token may wait for a finger."""
 
 
@@ -30,10 +32,16 @@ class Agent:
         return cls(path) if path else None
 
     def identities(self) -> list[bytes]:
-        """The public keys that the agent holds, as ssh's wire format."""
-        answer = self._ask(bytes((_REQUEST_IDENTITIES,)), _IDENTITIES_ANSWER)
-        (count,) = _LENGTH.unpack_from(answer)
-        position, found = 4, []
+        """The public keys that the agent holds, as ssh's wire format.
+
+        Raises:
+            NotFoundError: Nobody listens there, or the agent refuses (it may be locked).
+            UnsupportedError: It does not answer, or with nonsense.
+        """
+        request = bytes((_REQUEST_IDENTITIES,))
+        answer = self._ask(request, _IDENTITIES_ANSWER, timeout_s=_LIST_TIMEOUT_S)
+        count, position = _number(answer, 0)
+        found = []
         for _ in range(count):
             blob, position = _string(answer, position)
             _, position = _string(answer, position)
@@ -45,20 +53,33 @@ class Agent:
 
         Args:
             key: A public key as ssh's wire format.
+            data: What to sign.
+
+        Raises:
+            NotFoundError: Nobody listens there, or the agent refuses: it has no such key, or the
+                person said no.
+            UnsupportedError: It does not answer, or with nonsense.
         """
         request = bytes((_SIGN_REQUEST,)) + _packed(key) + _packed(data) + _LENGTH.pack(0)
-        answer = self._ask(request, _SIGN_RESPONSE)
+        answer = self._ask(request, _SIGN_RESPONSE, timeout_s=_SIGN_TIMEOUT_S)
         signature, _ = _string(answer, 0)
         return signature
 
-    def _ask(self, request: bytes, expected: int) -> bytes:
+    def _ask(self, request: bytes, expected: int, *, timeout_s: float) -> bytes:
         try:
             with socket.socket(socket.AF_UNIX) as connection:
-                connection.settimeout(_TIMEOUT_S)
+                connection.settimeout(timeout_s)
                 connection.connect(self.path)
                 connection.sendall(_packed(request))
                 (length,) = _LENGTH.unpack(_exactly(connection, 4))
-                answer = _exactly(connection, min(length, _MAX_ANSWER))
+                if length > _MAX_ANSWER:
+                    raise UnsupportedError("ssh-agent's answer is too long")
+                answer = _exactly(connection, length)
+        # A socket that an ended session left behind is no agent, so callers may go on without.
+        except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError) as error:
+            raise NotFoundError(
+                f"no ssh-agent listens at {escape(self.path)}", hint="ssh-agent starts one"
+            ) from error
         except OSError as error:
             raise UnsupportedError(
                 f"ssh-agent does not answer: {error.strerror or error}", hint="ssh-add -l"
@@ -74,12 +95,19 @@ def _packed(content: bytes) -> bytes:
     return _LENGTH.pack(len(content)) + content
 
 
-def _string(answer: bytes, position: int) -> tuple[bytes, int]:
+def _number(answer: bytes, position: int) -> tuple[int, int]:
     try:
-        (length,) = _LENGTH.unpack_from(answer, position)
+        (number,) = _LENGTH.unpack_from(answer, position)
     except struct.error as error:
         raise UnsupportedError("ssh-agent's answer is cut short") from error
-    return answer[position + 4 : position + 4 + length], position + 4 + length
+    return number, position + 4
+
+
+def _string(answer: bytes, position: int) -> tuple[bytes, int]:
+    length, start = _number(answer, position)
+    if start + length > len(answer):
+        raise UnsupportedError("ssh-agent's answer is cut short")
+    return answer[start : start + length], start + length
 
 
 def _exactly(connection: socket.socket, size: int) -> bytes:

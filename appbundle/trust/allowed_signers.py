@@ -45,6 +45,8 @@ _OPTION = re.compile(
 _KEY = re.compile(r"([^ \t]+)[ \t]+([^ \t]+)(?:[ \t]+(.*))?")
 _KEY_TYPES = re.compile(r"(?:sk-)?(?:ssh|ecdsa)-[A-Za-z0-9@.-]+", re.ASCII)
 _TIME = re.compile(r"([0-9]{8})(?:([0-9]{4})([0-9]{2})?)?(Z|UTC)?", re.ASCII | re.IGNORECASE)
+_LAST_SECOND = 253_402_300_799
+"""Of the year 9999, in UTC."""
 _PATTERN = re.compile(r"!?[a-z0-9*?-]{1,100}", re.ASCII)
 
 
@@ -213,8 +215,8 @@ def _parse_time(text: str, zone: tzinfo | None) -> int:
         result = int(when.timestamp())
     except (ValueError, OverflowError) as error:
         raise _UnusableError(f"there is no such time: {escape(text)}") from error
-    if result <= 0:
-        raise _UnusableError(f"a time before 1970: {escape(text)}")
+    if not 0 < result <= _LAST_SECOND:
+        raise _UnusableError(f"not a time between 1970 and 9999: {escape(text)}")
     return result
 
 
@@ -285,12 +287,9 @@ def format_entry(
 def _format_time(seconds: int) -> str:
     from datetime import UTC, datetime
 
-    try:
-        if seconds > 0:
-            return f"{datetime.fromtimestamp(seconds, UTC):%Y%m%d%H%M%S}Z"
-    except (ValueError, OverflowError):
-        pass
-    raise UsageError(f"{seconds} is not a time between 1970 and 9999")
+    if not 0 < seconds <= _LAST_SECOND:
+        raise UsageError(f"{seconds} is not a time between 1970 and 9999")
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y%m%d%H%M%S}Z"
 
 
 def add(text: str, entry: str) -> str:

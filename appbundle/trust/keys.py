@@ -155,7 +155,7 @@ def _type_of(blob: bytes) -> str:
         name = Reader(blob).string().decode()
     except ValueError:
         return "damaged"
-    return "damaged" if name == KEY_TYPE else escape(name)
+    return "damaged" if name in ("", KEY_TYPE) else escape(name)
 
 
 def decode_public_base64(text: str, *, comment: str = "") -> PublicKey:

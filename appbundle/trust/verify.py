@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import InitVar, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from appbundle.bundle.statement import MAX_SIGNATURES, Signed, Statement, parse_statement
 from appbundle.errors import (
@@ -23,17 +23,17 @@ from appbundle.errors import (
 )
 from appbundle.names import escape
 from appbundle.trust import sshsig
-from appbundle.trust.allowed_signers import AllowedSigner
 from appbundle.trust.keys import PublicKey
 from appbundle.trust.patterns import matches_list
 
 if TYPE_CHECKING:
     from appbundle.bundle.manifest import Manifest
+    from appbundle.trust.allowed_signers import AllowedSigner
 
 _TOKEN = object()
 """Nobody outside this module has it, so nobody outside makes the two classes that ask for it."""
 
-_Lines = tuple[AllowedSigner, ...]
+_Lines: TypeAlias = "tuple[AllowedSigner, ...]"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
