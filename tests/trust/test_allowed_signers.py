@@ -182,7 +182,7 @@ def test_both_ends_of_the_validity_belong_to_it() -> None:
         (f'* valid-after="20260101Z",valid-before="20260101Z" {KEY.line}', "not later"),
         (f"* verify-required {KEY.line}", "unknown"),
         (f'* namespace="x" {KEY.line}', "unknown"),
-        (f"* name\u017fpaces {KEY.line}", "unknown"),
+        (f'* name\u017fpaces="git" {KEY.line}', "unknown"),
         (f"* namespaces=x {KEY.line}", "malformed"),
         (f'* namespaces="x, {KEY.line}', "malformed"),
         (f'* namespaces="x\\" {KEY.line}', "malformed"),

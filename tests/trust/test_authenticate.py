@@ -317,6 +317,17 @@ def test_frame_is_checked_before_it_is_unpacked(
         verify.open_manifest(make_authentic(MANIFEST, FRAME), frame)
 
 
+def test_signed_length_of_the_frame_counts() -> None:
+    """A frame that has the signed digest but not the signed length is refused as well."""
+    size = f"manifest-frame-size: {len(FRAME)}\n".encode()
+    statement = STATEMENT.replace(size, b"manifest-frame-size: 1\n")
+    authentic = authenticate(
+        sign(ALICE, statement=statement), trust(("*", ALICE)), statement=statement
+    )
+    with pytest.raises(CorruptError, match="not the one that was signed"):
+        verify.open_manifest(authentic, FRAME)
+
+
 @pytest.mark.parametrize(
     "manifest",
     [
