@@ -287,6 +287,7 @@ def encode(
     spool: Path,
     previous: Manifest | None = None,
     level: int = DEFAULT_LEVEL,
+    accept: Callable[[Tables], None] = lambda _: None,
     step: Callable[[str], None] = lambda _: None,
     progress: Progress = _nobody,
 ) -> Iterator[Encoded]:
@@ -298,6 +299,7 @@ def encode(
         spool: A directory for the compressed payload; best on the target's file system.
         previous: Manifest of the bundle before this one, for the order of the payload.
         level: zstd's.
+        accept: Given the tables before the long compression; it may refuse them by raising.
         step: Told what begins.
         progress: Told how far it is.
 
@@ -310,6 +312,7 @@ def encode(
     """
     step(f"hashing {description.name} {description.version}")
     scanned = scan_tree(tree, progress=progress)
+    accept(scanned)
     dated = date_files(scanned.files, release=description.release, previous=previous)
     tables = Tables(directories=scanned.directories, links=scanned.links, files=dated)
     step(f"compressing {description.name} {description.version}")
@@ -391,7 +394,7 @@ def _spool(directory: Path) -> Iterator[int]:
 
 def write_bundle_file(
     target: Path, *, signed: Signed, manifest_frame: bytes, frames: Payload
-) -> None:
+) -> int:
     """Put a bundle file in place with one durable rename; also what signing and packing need.
 
     Args:
@@ -399,6 +402,9 @@ def write_bundle_file(
         signed: Statement and signatures.
         manifest_frame: As the statement says.
         frames: The payload, wherever it stands.
+
+    Returns:
+        The file's size in bytes.
 
     Raises:
         CorruptError: The signatures do not fit, or the payload is shorter than was said.
@@ -421,6 +427,7 @@ def write_bundle_file(
         temporary.unlink(missing_ok=True)
         raise
     filesystem.fsync_directory(target.parent)
+    return len(head) + len(manifest_frame) + frames.size + len(container.END_FRAME)
 
 
 def _copy(frames: Payload, fd: int) -> None:
