@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import signing
-from case_switch import Question, once
+from case_switch import Question, bare_interpreter, once
 from contest import Contestant, medians, take_turns, talk
 from disk import fresh_disk, memory_disk
 from measure import command, run
@@ -34,7 +34,10 @@ def measure(session: Session) -> list[Table]:
                 for apps, versions in session.apps
             ),
         ),
-        notes=["Every version has a file of its own and one that all share."],
+        notes=[
+            "Every version has a file of its own and one that all share.",
+            "With one version of each app there is nothing to go back to.",
+        ],
     )
     rows: dict[str, Row] = {}
     for apps, versions in session.apps:
@@ -59,6 +62,7 @@ def _questions(root: Path, versions: int) -> list[Question]:
     number = str(appb_json("history", root=root)["current"])
     forward = appb("-q", "switch", "--to", number, root=root)
     questions = [
+        bare_interpreter(),
         Question(name="appb list", timed=appb("list", root=root)),
         Question(name="appb gc --dry-run", timed=appb("gc", "--dry-run", root=root)),
     ]

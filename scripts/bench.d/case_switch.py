@@ -73,12 +73,17 @@ def _on_node(session: Session, table: Table, title: str, fill: Callable[[Path], 
             )
 
 
+def bare_interpreter() -> Question:
+    """The least that anything in Python takes."""
+    return Question(name=_BARE, timed=command(sys.executable, "-I", "-c", "pass"))
+
+
 def _questions(root: Path) -> list[Question]:
     """What is timed on a node with at least two generations, the newest of which is current."""
     number = appb_json("history", root=root)["current"]
     forward = appb("-q", "switch", "--to", str(number), root=root)
     return [
-        Question(name=_BARE, timed=command(sys.executable, "-I", "-c", "pass")),
+        bare_interpreter(),
         Question(
             name="appb switch --previous",
             timed=appb("switch", "--previous", root=root),

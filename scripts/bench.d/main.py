@@ -31,7 +31,8 @@ _PACKAGES = (
     "squashfs-tools",
     "zstd",
 )
-_PROJECT = Path(__file__).resolve().parents[2]
+_BUNDLES = Path(__file__).resolve().parents[2] / "out/demo"
+"""Where scripts/demo leaves what it built."""
 
 
 def main(words: Sequence[str]) -> int:
@@ -53,6 +54,8 @@ def main(words: Sequence[str]) -> int:
             tables = _measure(options, workdir)
     except ChildFailed as error:
         return _refuse(str(error))
+    except KeyboardInterrupt:
+        return 130
     return _report(options, tables)
 
 
@@ -63,7 +66,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("cases", nargs="*", metavar="CASE", help=f"which of {', '.join(CASES)}; default: all")
-    add("--bundles", nargs=2, type=Path, metavar=("OLD", "NEW"), help="default: out/*.bundle")
+    add(
+        "--bundles",
+        nargs=2,
+        type=Path,
+        metavar=("OLD", "NEW"),
+        help="default: the demo's",
+    )
     add(
         "--trees",
         nargs=2,
@@ -119,10 +128,10 @@ def _inputs(options: argparse.Namespace) -> tuple[Path, Path]:
     if options.trees or options.bundles:
         old, new = options.trees or options.bundles
         return old, new
-    found = sorted((_PROJECT / "out").glob("nova-api-*.bundle"))
-    if len(found) < 2:
-        raise SystemExit("bench: no bundles; name two: --bundles OLD NEW (scripts/demo makes them)")
-    return found[0], found[-1]
+    found = [_BUNDLES / f"nova-api-{version}.bundle" for version in ("33.0.2", "34.0.0")]
+    if not all(bundle.exists() for bundle in found):
+        raise SystemExit("bench: no bundles: run scripts/demo, or name two: --bundles OLD NEW")
+    return found[0], found[1]
 
 
 def _measure(options: argparse.Namespace, workdir: Path) -> list[results.Table]:

@@ -1,0 +1,127 @@
+"""scripts/bench: it measures, tells, and leaves nothing behind; no test looks at a time."""
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+_SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+
+
+@pytest.fixture
+def module(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Import a module of the bench by its name."""
+    monkeypatch.syspath_prepend(_SCRIPTS / "bench.d")
+
+    def load(name: str) -> ModuleType:
+        return importlib.import_module(name)
+
+    return load
+
+
+def _bench(*words: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [_SCRIPTS / "bench", *words],
+        env={**os.environ, "APPB_PYTHON": sys.executable},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def _tree(path: Path, **contents: str) -> Path:
+    (path / "app").mkdir(parents=True)
+    for name, content in contents.items():
+        (path / "app" / name).write_text(content)
+    (path / "link").symlink_to("app")
+    return path
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: it makes file systems")
+def test_smallest_run_measures_and_leaves_nothing(tmp_path: Path) -> None:
+    """Two tiny releases give all values, a table and a plot; no mount and no image stays."""
+    old = _tree(tmp_path / "old", same="1", changed="before")
+    new = _tree(tmp_path / "new", same="1", changed="after")
+    work, found, plot = tmp_path / "work", tmp_path / "found.json", tmp_path / "plot.svg"
+    done = _bench(
+        *("install", "upgrade", "--rounds", "1", "--peers", "none"),
+        *("--trees", old, new, "--workdir", work, "--json", found, "--plot", plot),
+    )
+    assert done.returncode == 0, done.stderr
+    assert "| appb install" in done.stdout
+    tables = {table["name"]: table for table in json.loads(found.read_text())["tables"]}
+    names = {row["name"] for row in tables["install"]["rows"]}
+    assert names == {"appb install", "tar --zstd -x"}
+    kinds = {row["name"]: row for row in tables["upgrade-disk"]["rows"]}
+    assert kinds["what changed (manifests)"]["bytes"] == len("after")
+    assert kinds["contents of files"]["bytes"] == len("after")
+    ElementTree.parse(plot)
+    assert str(work) not in Path("/proc/mounts").read_text()
+    assert not list(work.glob("disk*"))
+
+
+def test_unknown_option_is_a_usage_error() -> None:
+    """An option that does not exist ends with exit code 2, before anything is made."""
+    assert _bench("--no-such-option").returncode == 2
+
+
+def test_hanging_child_is_killed(module: Any) -> None:
+    """A child beyond its time limit is killed, and the error says so."""
+    measure = module("measure")
+    start = time.monotonic()
+    with pytest.raises(measure.ChildFailed, match="time limit"):
+        measure.run([measure.command("sleep", "60")], time_limit_s=0.2)
+    assert time.monotonic() - start < 30
+
+
+def test_failure_shows_last_words(module: Any) -> None:
+    """A child's failure carries its exit code and what it said last."""
+    measure = module("measure")
+    with pytest.raises(measure.ChildFailed, match=r"(?s)exit 3.*no such luck"):
+        measure.run([measure.command("sh", "-c", "echo no such luck >&2; exit 3")])
+
+
+def test_memory_of_all_processes_is_added(module: Any) -> None:
+    """Two processes that each hold 40 MB of their own count as 80, the largest as 40."""
+    measure = module("measure")
+    program = (
+        "import os, time; fork = os.fork(); held = b'x' * 40_000_000; time.sleep(0.5);"
+        " fork and os.wait()"
+    )
+    usage = measure.run([measure.command(sys.executable, "-c", program)], sample_memory=True)
+    assert 80e6 < usage.peak_pss_bytes < 140e6
+    assert 40e6 < usage.peak_rss_bytes < 70e6
+
+
+def test_written_tables_are_read_back(module: Any, tmp_path: Path) -> None:
+    """What --json wrote, --results shows alike."""
+    results = module("results")
+    table = results.Table(
+        name="install",
+        title="Install",
+        columns=(results.Column("name", "Tool"), results.Column("seconds", "seconds", "s")),
+        rows=[{"name": "appb install", "seconds": 1.234}],
+        notes=["warm"],
+    )
+    results.write_json(tmp_path / "found.json", {"cores": 2}, [table])
+    again = results.read_json(tmp_path / "found.json")
+    assert results.markdown(again) == results.markdown([table])
+    assert "| appb install |    1.23 |" in results.markdown(again)
+
+
+def test_plot_needs_something_to_draw(module: Any, tmp_path: Path) -> None:
+    """Without a timed case there is no plot, and no empty file."""
+    plot = module("plot")
+    with pytest.raises(ValueError, match="nothing to draw"):
+        plot.draw(tmp_path / "plot.svg", [])
+    assert not (tmp_path / "plot.svg").exists()
