@@ -79,14 +79,13 @@ def _read(elf: "ELFFile") -> Dynamic:
         if not isinstance(segment, DynamicSegment):
             continue
         for tag in segment.iter_tags():
-            match tag.entry.d_tag:
-                case "DT_NEEDED":
-                    needed.append(tag.needed)
-                case "DT_RPATH":
-                    search["rpath"] = tag.rpath
-                case "DT_RUNPATH":
-                    search["runpath"] = tag.runpath
-    chosen = search.get("runpath", search.get("rpath", ""))
+            # pyelftools names the attribute that holds the string after the tag.
+            kind = str(tag.entry.d_tag)
+            if kind == "DT_NEEDED":
+                needed.append(getattr(tag, "needed"))  # noqa: B009
+            elif kind in ("DT_RPATH", "DT_RUNPATH"):
+                search[kind] = getattr(tag, kind.removeprefix("DT_").lower())
+    chosen = search.get("DT_RUNPATH", search.get("DT_RPATH", ""))
     return Dynamic(
         machine=str(elf["e_machine"]),
         interpreter=interpreter,

@@ -162,21 +162,30 @@ def _workroom(cache: Path) -> Iterator[Path]:
 def _make_tree(context: Context, what: Recipe, tree: Path, options: Options) -> None:
     """Collect, check and normalise; afterwards the tree is what the bundle will hold."""
     context.report.step(f"collecting {what.name} {what.version}")
+    collected = _collect(context, what, tree, options)
+    normalise.make_mount_points(tree, _mount_points(what))
+    _write_sbom(what, collected, tree, options)
+    context.report.step(f"checking {what.name} {what.version}")
+    checks.check_tree(tree, _expectations(what, options), progress=context.report.advance)
+    normalise.normalise(tree, self_contained=not what.requires.base)
+    context.report.step(f"compiling {what.name} {what.version}")
+    normalise.compile_bytecode(tree, progress=context.report.advance)
+
+
+def _collect(context: Context, what: Recipe, tree: Path, options: Options) -> Collected:
+    """Fill the tree, and pin what was taken if nothing was pinned or it is wanted."""
+    pinned = lock.read_lock(what.lock)
     collected = collect.collect(
         what,
-        lock.read_lock(what.lock),
+        pinned,
         tree,
         cache=options.cache,
         report=context.report,
         update_lock=options.update_lock,
     )
-    normalise.make_mount_points(tree, _mount_points(what))
-    _write_sbom(what, collected, tree, options)
-    context.report.step(f"checking {what.name} {what.version}")
-    checks.check_tree(tree, _expectations(what), progress=context.report.advance)
-    normalise.normalise(tree, self_contained=not what.requires.base)
-    context.report.step(f"compiling {what.name} {what.version}")
-    normalise.compile_bytecode(tree, progress=context.report.advance)
+    if (pinned is None or options.update_lock) and lock.write_lock(what.lock, collected.lock):
+        context.report.note(f"wrote {what.lock}; commit it with the recipe")
+    return collected
 
 
 def _mount_points(what: Recipe) -> tuple[str, ...]:
@@ -184,12 +193,14 @@ def _mount_points(what: Recipe) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*own, *what.mount_points)))
 
 
-def _expectations(what: Recipe) -> checks.Expectations:
+def _expectations(what: Recipe, options: Options) -> checks.Expectations:
     return checks.Expectations(
         program=what.run.argv[0] if what.run else "",
         mount_points=_mount_points(what),
         outward=what.outward,
-        base=what.requires.base,
+        architecture=what.requires.architecture,
+        base=checks.find_base(what.requires.base),
+        foreign=(str(options.cache), str(what.directory.absolute())),
     )
 
 
