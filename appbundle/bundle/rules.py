@@ -50,7 +50,7 @@ def read_manifest(raw: bytes) -> Manifest:
     """
     try:
         manifest = msgspec.json.decode(raw, type=Manifest)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise ManifestError(f"the manifest is malformed: {escape(str(error))}") from error
     if encode_manifest(manifest) != raw:
         raise ManifestError(
@@ -265,6 +265,9 @@ def link_leaves(link: Link, targets: dict[str, str]) -> bool:
 
 
 def _check_payload(manifest: Manifest) -> Shape:
+    # Each size is in range, but so many of them together may be past what 64 bits hold.
+    if sum(file.size for file in manifest.files) > MAX_CONTENT:
+        raise ManifestError(f"the contents are larger than {MAX_CONTENT} bytes together")
     shape = measure(manifest.directories, manifest.links, manifest.files)
     if shape.size > MAX_CONTENT:
         raise _refuse("the payload is too large", str(shape.size))

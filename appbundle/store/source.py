@@ -9,12 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from appbundle.bundle.container import END_FRAME, Head, read_exactly, read_head
-from appbundle.bundle.manifest import Manifest
 from appbundle.bundle.statement import MAX_AREA_SIZE, MAX_MANIFEST_SIZE, Signed, parse_signed
 from appbundle.errors import CorruptError, NotFoundError, UsageError
 from appbundle.layout import BUNDLE_DIR, MANIFEST_FRAME, SIGNED
 from appbundle.names import escape
-from appbundle.store.worker import check_frame
 
 _OPEN = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 _OPEN_INSIDE = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW
@@ -53,13 +51,6 @@ class BundleStream:
             if not count:
                 raise CorruptError("the bundle ends inside its payload")
             target = target[count:]
-
-    def check_frame(self, index: int, manifest: Manifest) -> None:
-        """Read a frame that is not needed, and check that it is what was signed."""
-        frame = manifest.frames[index]
-        check_frame(
-            read_exactly(self._read, frame.compressed_size, of="payload"), frame.sha256, index
-        )
 
     def finish(self) -> None:
         """Check that the bundle ends exactly where it should.
@@ -100,6 +91,8 @@ class BundleDirectory:
                 f"{self.name} is not a bundle directory: no {BUNDLE_DIR}/{name}"
             ) from error
         with open(fd, "rb") as file:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                raise CorruptError(f"{self.name}: {BUNDLE_DIR}/{name} is no regular file")
             content = file.read(limit + 1)
         if len(content) > limit:
             raise CorruptError(f"{self.name}: {BUNDLE_DIR}/{name} is too long")
