@@ -10,8 +10,10 @@ MANIFEST_NAME = f"{BUNDLE_DIR}/manifest.json"
 END = bytes(2 * BLOCK)
 """What ends a tar stream."""
 
-_MAX_NAME = 100
-_MAX_SIZE = 8 << 30
+MAX_NAME = 100
+"""Bytes of a path or target that a header holds."""
+MAX_SIZE = 8 << 30
+"""From this size on a header cannot say it."""
 
 
 def padding(size: int) -> int:
@@ -36,21 +38,21 @@ def link_header(path: str, target: str, *, mtime: int) -> bytes:
 
 def file_header_size(path: str, size: int) -> int:
     """`len(file_header(path, size=size, …))` without making it; installers ask for each file."""
-    if path.isascii() and len(path) <= _MAX_NAME and size < _MAX_SIZE:
+    if path.isascii() and len(path) <= MAX_NAME and size < MAX_SIZE:
         return BLOCK
     return len(file_header(path, size=size, executable=False, mtime=0))
 
 
 def directory_header_size(path: str) -> int:
     """`len(directory_header(path, …))`."""
-    if path.isascii() and len(path) < _MAX_NAME:
+    if path.isascii() and len(path) < MAX_NAME:
         return BLOCK
     return len(directory_header(path, mtime=0))
 
 
 def link_header_size(path: str, target: str) -> int:
     """`len(link_header(path, target, …))`."""
-    if path.isascii() and target.isascii() and len(path) <= _MAX_NAME and len(target) <= _MAX_NAME:
+    if path.isascii() and target.isascii() and len(path) <= MAX_NAME and len(target) <= MAX_NAME:
         return BLOCK
     return len(link_header(path, target, mtime=0))
 
@@ -58,16 +60,16 @@ def link_header_size(path: str, target: str) -> int:
 def _member(path: str, kind: str, *, mode: int, size: int, mtime: int, target: str = "") -> bytes:
     records = b""
     name, link = path.encode(), target.encode()
-    if len(name) > _MAX_NAME or not name.isascii():
+    if len(name) > MAX_NAME or not name.isascii():
         records += _pax_record("path", name)
-        name = name[:_MAX_NAME]
-    if len(link) > _MAX_NAME or not link.isascii():
+        name = name[:MAX_NAME]
+    if len(link) > MAX_NAME or not link.isascii():
         records += _pax_record("linkpath", link)
-        link = link[:_MAX_NAME]
-    if size >= _MAX_SIZE:
+        link = link[:MAX_NAME]
+    if size >= MAX_SIZE:
         records += _pax_record("size", str(size).encode())
     plain = _ustar(
-        name, kind, mode=mode, size=size if size < _MAX_SIZE else 0, mtime=mtime, link=link
+        name, kind, mode=mode, size=size if size < MAX_SIZE else 0, mtime=mtime, link=link
     )
     if not records:
         return plain

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from appbundle.errors import AppbError
+from appbundle.errors import AppbError, NotFoundError
 from appbundle.layout import Layout
 from appbundle.system import files
 from appbundle.system.lock import lock
@@ -31,6 +31,8 @@ def changing(
         LockedError: Another process changes this node.
         UnsupportedError: Somebody else could write to the node's directories.
     """
+    if not layout.root.is_dir():
+        raise NotFoundError(f"there is no directory {layout.root}", hint=f"mkdir {layout.root}")
     try:
         prepare(layout)
     except OSError as error:

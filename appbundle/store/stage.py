@@ -26,7 +26,7 @@ from appbundle.names import escape
 from appbundle.store import unpack, versions
 from appbundle.store.flush import Flusher
 from appbundle.store.source import BundleDirectory, Source
-from appbundle.store.worker import FileState, Job, Task, object_name
+from appbundle.store.worker import FileState, Job, Task, object_name, unpacking_failed
 from appbundle.system import files, libc
 from appbundle.trust.verify import VerifiedBundle
 
@@ -149,7 +149,6 @@ def unpack_tree(
     manifest = bundle.manifest
     shape = measure(manifest.directories, manifest.links, manifest.files)
     os.mkdir(tree, files.DIRECTORY_MODE)
-    make_directories(tree, manifest)
     write_papers(tree, bundle, about)
     states, twins = first_states(manifest)
     with ExitStack() as opened:
@@ -157,6 +156,7 @@ def unpack_tree(
             manifest=manifest,
             starts=shape.starts,
             frame_starts=frame_starts(manifest),
+            directories=tuple(sorted(manifest.directories, key=lambda path: path.count("/"))),
             tree_fd=opened.enter_context(files.directory(tree)),
             objects_fd=opened.enter_context(files.directory(into.objects)) if into else -1,
             states=states,
@@ -164,6 +164,9 @@ def unpack_tree(
             source_fd=source.fd if isinstance(source, BundleDirectory) else -1,
         )
         workers = opened.enter_context(unpack.started(job))
+        workers.make_directories()
+        make_links(job.tree_fd, manifest)
+        workers.over_files(Task.EMPTY, only=FileState.EMPTY)
         if into is None:
             new = check_space(tree, manifest, states)
             _fill(workers, shape, source, manifest, progress)
@@ -187,6 +190,7 @@ def _pool(workers: unpack.Workers) -> None:
 def write_papers(tree: Path, bundle: VerifiedBundle, about: bytes | None) -> None:
     """Put the bundle's own papers beside its files: what is needed to verify it for ever."""
     papers = tree / BUNDLE_DIR
+    files.make_directory(papers)
     files.write_new(papers / MANIFEST_FRAME, bundle.manifest_frame)
     files.write_new(papers / SIGNED, encode_signed(bundle.signed))
     if about is not None:
@@ -215,9 +219,7 @@ def _fill(
         reader = _Counted(
             source.read_into, sum(f.compressed_size for f in manifest.frames), progress
         )
-        unpack.feed(
-            workers, shape, reader.read_into, lambda index: source.check_frame(index, manifest)
-        )
+        unpack.feed(workers, shape, reader.read_into)
         source.finish()
     if workers.job.twins:
         workers.over_files(Task.TWIN)
@@ -243,29 +245,13 @@ class _Counted:
         self._progress(self._done, self._total)
 
 
-def make_directories(tree: Path, manifest: Manifest) -> None:
-    """Make all directories and links of a version, and `.bundle/`."""
-    previous_umask = os.umask(0o022)
+def make_links(tree_fd: int, manifest: Manifest) -> None:
+    """Make all symbolic links of a version; the directories exist."""
     try:
-        with files.directory(tree) as fd:
-            os.mkdir(BUNDLE_DIR, files.DIRECTORY_MODE, dir_fd=fd)
-            for path in manifest.directories:
-                os.mkdir(path, files.DIRECTORY_MODE, dir_fd=fd)
-            for link in manifest.links:
-                os.symlink(link.target, link.path, dir_fd=fd)
-            for file in manifest.files:
-                if not file.size:
-                    mode = 0o755 if file.executable else files.FILE_MODE
-                    os.close(
-                        os.open(file.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode, dir_fd=fd)
-                    )
-    except FileExistsError as error:
-        raise CorruptError(
-            f"two paths of the bundle are one on this file system: {escape(str(error.filename))}",
-            hint="the file system ignores case or Unicode forms: keep /apps on another",
-        ) from error
-    finally:
-        os.umask(previous_umask)
+        for link in manifest.links:
+            os.symlink(link.target, link.path, dir_fd=tree_fd)
+    except OSError as error:
+        raise unpacking_failed(error) from error
 
 
 def first_states(manifest: Manifest) -> tuple[mmap.mmap, dict[int, int]]:

@@ -69,6 +69,20 @@ class Workers:
                 self._send(self._least_busy(), task, begin, end, 0, 0)
         self.wait()
 
+    def make_directories(self) -> None:
+        """Make all directories, one depth after the other."""
+        begin, paths = 0, self.job.directories
+        while begin < len(paths):
+            depth = paths[begin].count("/")
+            end = bisect_right(paths, depth, lo=begin, key=lambda path: path.count("/"))
+            # Shares as large as can be: waiting for the other worker is what a depth costs.
+            share = max(_CHUNK // 8, -(-(end - begin) // len(self._workers)))
+            for first in range(begin, end, share):
+                last = min(first + share, end)
+                self._send(self._least_busy(), Task.DIRECTORY, first, last, 0, 0)
+            self.wait()
+            begin = end
+
     def frame_buffer(self, index: int, *, continues: bool) -> memoryview:
         """Give memory for a frame's compressed bytes; `unpack` then hands it to a worker.
 
@@ -84,16 +98,17 @@ class Workers:
         size = self.job.manifest.frames[index].compressed_size
         return memoryview(self._slots)[offset : offset + size]
 
-    def unpack(self, index: int, first: int, last: int) -> None:
-        """Let a worker unpack the frame whose bytes were put into `frame_buffer`.
+    def handle(self, task: Task, index: int, first: int, last: int) -> None:
+        """Let a worker unpack, or only check, the frame that was put into `frame_buffer`.
 
         Args:
+            task: FRAME or CHECK.
             first: The first file with content in this frame.
             last: One past the last such file.
         """
         assert self._last is not None
         slot = self._last.free_slots.pop()
-        self._send(self._last, Task.FRAME, first, last, index, slot)
+        self._send(self._last, task, first, last, index, slot)
 
     def wait(self) -> None:
         """Wait until every task is done."""
@@ -129,7 +144,7 @@ class Workers:
         if reply[0] == worker.FAILED:
             raise _failure(json.loads(reply[1:]))
         task, slot = reply[1], reply[2]
-        if task == Task.FRAME:
+        if task in (Task.FRAME, Task.CHECK):
             sender.free_slots.append(slot)
 
     def stop(self) -> None:
@@ -179,25 +194,19 @@ def _fork(job: Job, slots: mmap.mmap, number: int, elders: list[_Worker]) -> _Wo
 def _failure(said: dict[str, str]) -> AppbError:
     match said["kind"]:
         case "corrupt":
-            return CorruptError(said["what"])
+            return CorruptError(said["what"], hint=said["hint"])
         case "no-space":
-            return NoSpaceError(said["what"], hint="appb gc --dry-run shows what can be freed")
+            return NoSpaceError(said["what"], hint=said["hint"])
         case _:
             return AppbError(said["what"])
 
 
-def feed(
-    workers: Workers,
-    shape: Shape,
-    read_into: Callable[[memoryview], None],
-    check: Callable[[int], None],
-) -> None:
-    """Pass a payload's frames in order: to a worker if something is missing, else to `check`.
+def feed(workers: Workers, shape: Shape, read_into: Callable[[memoryview], None]) -> None:
+    """Pass a payload's frames to workers, in order; those with nothing missing are only checked.
 
     Args:
         shape: Of the payload.
         read_into: Fills memory with the payload's next bytes.
-        check: Reads the next frame, whose number it gets, and verifies it without unpacking.
     """
     manifest, states = workers.job.manifest, workers.job.states
     begin = 0
@@ -205,11 +214,8 @@ def feed(
         end = begin + frame.size
         first, last, continues = files_in(manifest, shape, begin, end)
         missing = states.find(bytes((FileState.MISSING,)), first, last) >= 0
-        if missing:
-            read_into(workers.frame_buffer(index, continues=continues))
-            workers.unpack(index, first, last)
-        else:
-            check(index)
+        read_into(workers.frame_buffer(index, continues=continues and missing))
+        workers.handle(Task.FRAME if missing else Task.CHECK, index, first, last)
         begin = end
     workers.wait()
 

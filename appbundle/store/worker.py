@@ -24,7 +24,7 @@ from appbundle.bundle.payload import MAX_COMPRESSED_FRAME_SIZE
 from appbundle.errors import AppbError, CorruptError
 from appbundle.names import escape
 from appbundle.system import libc
-from appbundle.system.files import translate_os_error, write_all
+from appbundle.system.files import DIRECTORY_MODE, translate_os_error, write_all
 
 MESSAGE = struct.Struct("<BIIIB")
 """Task, first file, one past the last file, frame, slot."""
@@ -41,6 +41,12 @@ _MODES = (0o644, 0o755)
 class Task(IntEnum):
     """What a worker is asked to do."""
 
+    DIRECTORY = 6
+    """Make directories; their parents exist."""
+    EMPTY = 7
+    """Make empty files."""
+    CHECK = 8
+    """Check a frame that is not needed."""
     LINK = 1
     """Link files that the pool has."""
     FRAME = 2
@@ -76,7 +82,9 @@ class Job:
     Args:
         manifest: Of a verified bundle.
         starts: For each file, where its content starts in the payload.
-        tree_fd: The staged version's directory; its directories exist.
+        frame_starts: For each frame, where it starts in the payload.
+        directories: All directories, those of a depth together, the shallow ones first.
+        tree_fd: The staged version's directory.
         objects_fd: The pool's directory; its shards exist.
         states: A `FileState` for each file.
         twins: For each file with state TWIN, the number of the file that has its content.
@@ -86,6 +94,7 @@ class Job:
     manifest: Manifest
     starts: "array[int]"
     frame_starts: "array[int]"
+    directories: tuple[str, ...]
     tree_fd: int
     objects_fd: int
     states: mmap.mmap
@@ -115,14 +124,26 @@ def main(job: Job, slots: mmap.mmap, channel: socket.socket, parent: int) -> int
             channel.send(_last_words(error))
             return 1
         except OSError as error:
-            channel.send(_last_words(translate_os_error(error, "unpacking files")))
+            channel.send(_last_words(unpacking_failed(error)))
             return 1
         channel.send(bytes((_DONE, task, slot)))
     return 0
 
 
+def unpacking_failed(error: OSError) -> AppbError:
+    """Say what an OSError means while a version is being unpacked."""
+    if error.errno == errno.EEXIST:
+        # The manifest names each path once, so the file system takes two names for one.
+        return CorruptError(
+            f"two paths of the bundle are one on this file system: {escape(str(error.filename))}",
+            hint="it ignores case or Unicode forms: keep /apps on another",
+        )
+    return translate_os_error(error, "unpacking files")
+
+
 def _last_words(error: AppbError) -> bytes:
-    return bytes((FAILED,)) + json.dumps({"kind": error.kind, "what": error.what}).encode()
+    said = {"kind": error.kind, "what": error.what, "hint": error.hint}
+    return bytes((FAILED,)) + json.dumps(said).encode()
 
 
 @dataclass(slots=True)
@@ -145,6 +166,8 @@ class _Hands:
 
     def __post_init__(self) -> None:
         self._tasks = {
+            Task.DIRECTORY: self._make_directories,
+            Task.EMPTY: self._make_empty,
             Task.LINK: self._link,
             Task.COPY: self._copy,
             Task.TWIN: self._link_twins,
@@ -154,8 +177,28 @@ class _Hands:
     def do(self, task: Task, first: int, last: int, frame: int, slot: int) -> None:
         if task is Task.FRAME:
             self._unpack(frame, slot, first, last)
+        elif task is Task.CHECK:
+            self._compressed(frame, slot).release()
         else:
             self._tasks[task](first, last)
+
+    def _compressed(self, index: int, slot: int) -> memoryview:
+        """Give a frame's bytes once they are known to be the signed ones."""
+        frame = self.job.manifest.frames[index]
+        offset = slot * MAX_COMPRESSED_FRAME_SIZE
+        compressed = memoryview(self.slots)[offset : offset + frame.compressed_size]
+        check_frame(compressed, frame.sha256, index)
+        return compressed
+
+    def _make_directories(self, first: int, last: int) -> None:
+        tree_fd = self.job.tree_fd
+        for path in self.job.directories[first:last]:
+            os.mkdir(path, DIRECTORY_MODE, dir_fd=tree_fd)
+
+    def _make_empty(self, first: int, last: int) -> None:
+        for index in range(first, last):
+            if self.job.states[index] == FileState.EMPTY:
+                os.close(self._create(self.job.manifest.files[index]))
 
     def _enter(self, path: str) -> str:
         """Open the directory of a path unless it is the last one's, and give the name in it."""
@@ -195,9 +238,7 @@ class _Hands:
     def _unpack(self, frame_index: int, slot: int, first: int, last: int) -> None:
         job, states, files = self.job, self.job.states, self.job.manifest.files
         frame = job.manifest.frames[frame_index]
-        offset = slot * MAX_COMPRESSED_FRAME_SIZE
-        with memoryview(self.slots)[offset : offset + frame.compressed_size] as compressed:
-            check_frame(compressed, frame.sha256, frame_index)
+        with self._compressed(frame_index, slot) as compressed:
             plain = memoryview(decompress(compressed, size=frame.size))
         begin = job.frame_starts[frame_index]
         end = begin + frame.size
