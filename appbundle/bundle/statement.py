@@ -16,7 +16,7 @@ import re
 import struct
 from dataclasses import dataclass
 
-from appbundle.errors import CorruptError
+from appbundle.errors import CorruptError, UsageError
 from appbundle.names import AppName, Digest, Version, parse_app_name, parse_version
 
 MAX_MANIFEST_SIZE = 64 << 20
@@ -88,9 +88,13 @@ def parse_statement(raw: bytes) -> Statement:
     name, version, release, frame_size, frame_sha256, size, sha256 = map(
         bytes.decode, match.groups()
     )
+    try:
+        app_name, app_version = parse_app_name(name), parse_version(version)
+    except UsageError as error:
+        raise CorruptError(f"the statement is malformed: {error.what}") from error
     statement = Statement(
-        name=parse_app_name(name),
-        version=parse_version(version),
+        name=app_name,
+        version=app_version,
         release=int(release),
         manifest_frame_size=int(frame_size),
         manifest_frame_sha256=Digest(frame_sha256),
