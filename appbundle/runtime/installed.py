@@ -123,10 +123,13 @@ def decode(raw: bytes) -> Any:
     text = raw.decode().strip(" \t\n\r")
     try:
         value, end = make_scanner(_Settings)(text, 0)
-    except StopIteration as e:
-        raise ValueError(f"no value at character {e.value}") from e
+    except (StopIteration, SystemError, ValueError):
+        # The scanner cannot say what is wrong unless json is there.
+        end = -1
     if end != len(text):
-        raise ValueError(f"more text after character {end}")
+        import json
+
+        return json.loads(text)
     return value
 
 

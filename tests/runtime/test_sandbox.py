@@ -3,11 +3,12 @@
 import json
 import os
 import socket
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from .node import declare, make_node, run, sh
+from .node import appb, declare, make_node, run, sh
 
 pytestmark = pytest.mark.root
 
@@ -101,7 +102,10 @@ def test_only_its_own_processes_are_visible(tree: Path) -> None:
 
 def test_init_cannot_be_inspected(tree: Path) -> None:
     """The service learns nothing of the host from its init's files or program."""
-    assert sh(tree, "ls /proc/1/fd /proc/1/root/ 2>/dev/null; cat /proc/1/environ 2>/dev/null; :") == ""
+    assert (
+        sh(tree, "ls /proc/1/fd /proc/1/root/ 2>/dev/null; cat /proc/1/environ 2>/dev/null; :")
+        == ""
+    )
 
 
 def test_host_is_named_after_the_app(tree: Path) -> None:
@@ -124,11 +128,7 @@ def test_devices_work(tree: Path) -> None:
 
 def test_open_descriptors_do_not_leak_in(tree: Path) -> None:
     """A directory of the host that the caller left open is no way out."""
-    import subprocess
-
-    from .node import appb
-
-    fd = os.open("/", os.O_RDONLY)
+    fd = os.dup2(os.open("/", os.O_RDONLY), 17)
     try:
         listing = subprocess.run(
             appb(tree, "hello", "--", "/bin/sh", "-c", "echo /proc/self/fd/*"),
@@ -141,7 +141,6 @@ def test_open_descriptors_do_not_leak_in(tree: Path) -> None:
         os.close(fd)
     # The fourth is the shell's own, reading the directory.
     assert {Path(each).name for each in listing.split()} <= {"0", "1", "2", "3"}
-    assert str(fd) not in {"0", "1", "2", "3"} or fd == 3
 
 
 def test_resolver_of_the_host_is_shown_only_where_the_tree_has_the_file(tree: Path) -> None:

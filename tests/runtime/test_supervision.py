@@ -4,11 +4,14 @@ import os
 import pty
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from appbundle.system.in_use import paths_in_use
 
 from .node import appb, descendants, is_alive, make_node, run, sh, start, switch
 
@@ -153,13 +156,16 @@ def test_interrupt_key_arrives_once(tree: Path) -> None:
     os.kill(pid, signal.SIGALRM)
     assert _read_until(terminal, b"never").count(b"got") == 1
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 4
+    os.close(terminal)
 
 
 def test_interrupt_key_ends_a_service_that_does_not_care(tree: Path) -> None:
     """Ctrl-C ends appb as it ends the service: by SIGINT, as shells want it."""
-    pid, _ = terminal = _on_terminal(tree, "echo ready; cat")
-    os.write(terminal[1], b"\x03")
+    # exec: a shell that waits for a child may miss a key pressed just before it forks.
+    pid, terminal = _on_terminal(tree, "echo ready; exec cat")
+    os.write(terminal, b"\x03")
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGINT
+    os.close(terminal)
 
 
 def test_appb_stops_when_it_is_told_to(tree: Path) -> None:
@@ -211,9 +217,15 @@ def test_fast_path_avoids_heavy_modules() -> None:
         f"appbundle.flows.run; print(sorted({heavy!r} & sys.modules.keys()))"
     )
     # -S: a virtual environment's own start-up imports some of them.
-    import sys
-
     done = subprocess.run(
         [sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=True
     )
     assert done.stdout == "[]\n"
+
+
+def test_running_sandbox_counts_as_use(tree: Path) -> None:
+    """What appb runs is found in use, so that gc keeps it."""
+    process = start(tree, "echo ready; read x")
+    assert paths_in_use(str(tree / "apps")) == {str(tree / "apps/hello/1.0")}
+    process.communicate("\n", timeout=10)
+    assert paths_in_use(str(tree / "apps")) == set()
