@@ -1,15 +1,14 @@
 """The JSON shapes that scripts rely on; docs/json.md."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import msgspec
+if TYPE_CHECKING:
+    from appbundle.flows.switch import Switched
+    from appbundle.store.generations import Generation
+    from appbundle.store.versions import About
 
-from appbundle.flows.switch import Switched
-from appbundle.store.generations import Generation
-from appbundle.store.versions import About
 
-
-def switched(result: Switched) -> dict[str, Any]:
+def switched(result: "Switched") -> dict[str, Any]:
     """`install`, `switch`: generation, parent, apps, outcome, changes."""
     generation = result.generation
     return {
@@ -24,7 +23,7 @@ def switched(result: Switched) -> dict[str, Any]:
     }
 
 
-def generation(each: Generation) -> dict[str, Any]:
+def generation(each: "Generation") -> dict[str, Any]:
     """One entry of `history`."""
     return {
         "number": each.number,
@@ -37,8 +36,10 @@ def generation(each: Generation) -> dict[str, Any]:
     }
 
 
-def about(each: About) -> dict[str, Any]:
+def about(each: "About") -> dict[str, Any]:
     """`info`: the manifest without its tables, with digest and sizes."""
+    import msgspec
+
     document: dict[str, Any] = msgspec.to_builtins(each.manifest)
     for table in ("directories", "links", "files", "frames", "outward"):
         document.pop(table, None)

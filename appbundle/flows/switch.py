@@ -8,7 +8,7 @@ from pathlib import Path
 from appbundle.errors import NotFoundError
 from appbundle.flows.context import Context
 from appbundle.names import AppName, BundleRef, Version
-from appbundle.store import generations, node, versions
+from appbundle.store import generations, node
 from appbundle.store.generations import Generation
 from appbundle.system import files
 
@@ -49,7 +49,7 @@ def switch(context: Context, refs: Sequence[BundleRef], *, dry_run: bool = False
     Raises:
         NotFoundError: A version is not on disk.
     """
-    wanted = {ref.name: versions.find(context.layout, ref, current=None).version for ref in refs}
+    wanted = {ref.name: generations.require_version(context.layout, ref) for ref in refs}
     reason = "switch " + " ".join(map(str, refs))
     if dry_run:
         return _switch_apps(context, wanted, reason, dry_run=True)
@@ -187,7 +187,7 @@ def _switch_apps(
     apps = dict(before.apps) if before else {}
     found = tuple(changes(apps, wanted))
     for change in found:
-        versions.find(layout, BundleRef(change.name, change.after), current=None)
+        generations.require_version(layout, BundleRef(change.name, change.after))
     if not found or dry_run:
         outcome = "planned" if dry_run else "unchanged"
         return Switched(generation=before, outcome=outcome, changes=found)

@@ -3,7 +3,6 @@
 import hashlib
 import os
 import re
-import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,7 +51,7 @@ def check_digest(content: bytes, sha256: Digest, *, of: str) -> None:
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """Write a file beside its target; it takes the target's place when the block succeeds."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
+    temporary = path.with_name(f".{path.name}.{files.random_name()}")
     try:
         with open(temporary, "xb") as file:
             yield file

@@ -6,7 +6,6 @@ changed, but for its outcome; which one is current is one symbolic link, and not
 
 import json
 import os
-import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 
 from appbundle.errors import CorruptError, NotFoundError
 from appbundle.layout import Layout
-from appbundle.names import AppName, Version
+from appbundle.names import AppName, BundleRef, Version
 from appbundle.system import files
 
 RECORD = "generation.json"
@@ -147,7 +146,7 @@ def prepare(
         apps=dict(sorted(apps.items())),
         origins=inherited | dict(origins or {}),
     )
-    directory = stage / f"generation-{secrets.token_hex(4)}"
+    directory = stage / f"generation-{files.random_name()}"
     os.mkdir(directory)
     os.chmod(directory, files.DIRECTORY_MODE)
     with files.directory(directory) as fd:
@@ -184,6 +183,17 @@ def record_outcome(layout: Layout, generation: Generation, outcome: str) -> Gene
 
 def _encode(generation: Generation) -> bytes:
     return json.dumps(asdict(generation), indent=1).encode() + b"\n"
+
+
+def require_version(layout: Layout, ref: BundleRef) -> Version:
+    """Check that a version is on disk, without reading anything of it.
+
+    Raises:
+        NotFoundError: It is not.
+    """
+    if ref.version is None or not os.path.isdir(layout.version(ref.name, ref.version)):
+        raise NotFoundError(f"{ref} is not installed", hint="appb list shows what is")
+    return ref.version
 
 
 def missing_versions(layout: Layout, generation: Generation) -> list[str]:

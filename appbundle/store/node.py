@@ -1,7 +1,6 @@
 """A node's private directories: opening them for a change, and clearing away what a crash left."""
 
 import os
-import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -76,7 +75,7 @@ def new_stage(layout: Layout) -> Path:
     """Make a directory for one transaction; only we may enter it."""
     boot = Path("/proc/sys/kernel/random/boot_id")
     boot_id = boot.read_text().strip()[:8] if boot.exists() else "0"
-    path = layout.stage / f"{boot_id}-{secrets.token_hex(6)}"
+    path = layout.stage / f"{boot_id}-{files.random_name()}"
     os.mkdir(path, files.PRIVATE_MODE)
     return path
 
@@ -86,7 +85,7 @@ def discard(layout: Layout, path: Path) -> None:
 
     The rename is the removal; a crash after it leaves trash that the next change clears.
     """
-    grave = layout.trash / secrets.token_hex(8)
+    grave = layout.trash / files.random_name()
     try:
         os.rename(path, grave)
         files.fsync_directory(path.parent)

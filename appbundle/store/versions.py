@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -11,7 +12,9 @@ from appbundle.bundle.manifest import Manifest
 from appbundle.errors import CorruptError, NotFoundError
 from appbundle.layout import BUNDLE_DIR, MANIFEST_FRAME, Layout
 from appbundle.names import AppName, BundleRef, Digest, Version
-from appbundle.trust.verify import VerifiedBundle
+
+if TYPE_CHECKING:
+    from appbundle.trust.verify import VerifiedBundle
 
 
 class About(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -43,7 +46,7 @@ class Installed:
     about: About
 
 
-def describe(bundle: VerifiedBundle, *, installed_at: int) -> About:
+def describe(bundle: "VerifiedBundle", *, installed_at: int) -> About:
     """Summarise a verified bundle."""
     manifest = bundle.manifest
     return About(

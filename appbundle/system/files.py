@@ -2,8 +2,6 @@
 
 import errno
 import os
-import secrets
-import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +15,11 @@ FILE_MODE = 0o644
 
 _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+def random_name() -> str:
+    """A name that nobody has used: 12 hexadecimal digits."""
+    return os.urandom(6).hex()
 
 
 @contextmanager
@@ -42,7 +45,7 @@ def write_durably(path: Path, content: bytes, *, mode: int = FILE_MODE) -> None:
         path: The target; its directory exists.
         mode: Permissions, whatever the umask.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
+    temporary = path.with_name(f".{path.name}.{random_name()}")
     try:
         write_new(temporary, content, mode=mode, sync=True)
         os.rename(temporary, path)
@@ -73,7 +76,7 @@ def write_all(fd: int, content: bytes | memoryview) -> None:
 
 def replace_link(path: Path, target: str) -> None:
     """Point a symbolic link elsewhere with one rename and make that durable."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
+    temporary = path.with_name(f".{path.name}.{random_name()}")
     os.symlink(target, temporary)
     try:
         os.rename(temporary, path)
@@ -128,6 +131,9 @@ def remove_tree(path: str | Path) -> None:
     if os.geteuid() != 0:
         for here, _, _ in os.walk(path, onerror=_open_up):
             os.chmod(here, PRIVATE_MODE)
+    # Not at the top: what removes nothing (`appb switch`) need not load its compressors.
+    import shutil
+
     shutil.rmtree(path)
 
 
