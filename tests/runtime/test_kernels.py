@@ -27,8 +27,8 @@ _MOUNT_API = range(428, 443)
 def _fork(tmp_path: Path, prepare: Callable[[], None], words: list[str]) -> tuple[int, str]:
     """Run `appb` in a forked child after some preparation; give its status and all it printed."""
     # Imported before the child gives up its right to read them.
-    assert flow.run
-    assert session.print_error
+    assert flow.__name__
+    assert session.__name__
     output = tmp_path / "output"
     pid = os.fork()
     if pid == 0:
