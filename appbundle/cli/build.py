@@ -82,6 +82,7 @@ def build_command(
       appb build bundles/hello
       appb build bundles/nova-api --key ~/.ssh/id_ed25519 --previous nova-api-33.0.2.bundle
     """
+    from appbundle.build.collect import find_cache
     from appbundle.flows import build, sign
 
     signer = sign.open_signer(key, ask) if key else None
@@ -97,7 +98,7 @@ def build_command(
             update_footprint=update_footprint,
             level=level,
             created=_created(),
-            cache=_absolute(cache or _default_cache()),
+            cache=_absolute(cache or find_cache(os.environ)),
         ),
         signer=signer,
     )
@@ -129,13 +130,6 @@ def _created() -> int:
     if not (given.isascii() and given.isdigit() and int(given) <= _MAX_EPOCH):
         raise UsageError("SOURCE_DATE_EPOCH is not a number of seconds since 1970")
     return int(given)
-
-
-def _default_cache() -> Path:
-    if os.geteuid() == 0:
-        return Path("/var/cache/appb")
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "appb"
 
 
 def _absolute(path: Path) -> Path:

@@ -14,13 +14,12 @@ from appbundle.build import checks, collect, encode, footprint, lock, normalise,
 from appbundle.build.collect import Collected
 from appbundle.build.recipe import Recipe
 from appbundle.bundle.container import open_manifest_frame
-from appbundle.bundle.manifest import FORMAT, Manifest
+from appbundle.bundle.manifest import Manifest
 from appbundle.bundle.rules import read_manifest
 from appbundle.bundle.statement import Signed, encode_statement, parse_statement
 from appbundle.errors import BuildError, NotFoundError, UsageError
 from appbundle.flows.context import Context
 from appbundle.names import Digest, escape
-from appbundle.runtime import plan
 from appbundle.store import bundle_file
 from appbundle.store.source import open_source
 from appbundle.system import files
@@ -163,13 +162,14 @@ def _make_tree(context: Context, what: Recipe, tree: Path, options: Options) -> 
     """Collect, check and normalise; afterwards the tree is what the bundle will hold."""
     context.report.step(f"collecting {what.name} {what.version}")
     collected = _collect(context, what, tree, options)
-    normalise.make_mount_points(tree, _mount_points(what))
     _write_sbom(what, collected, tree, options)
     context.report.step(f"checking {what.name} {what.version}")
     checks.check_tree(tree, _expectations(what, options), progress=context.report.advance)
     normalise.normalise(tree, self_contained=not what.requires.base)
     context.report.step(f"compiling {what.name} {what.version}")
-    normalise.compile_bytecode(tree, progress=context.report.advance)
+    normalise.compile_bytecode(
+        tree, base=checks.find_base(what.requires.base), progress=context.report.advance
+    )
 
 
 def _collect(context: Context, what: Recipe, tree: Path, options: Options) -> Collected:
@@ -188,15 +188,10 @@ def _collect(context: Context, what: Recipe, tree: Path, options: Options) -> Co
     return collected
 
 
-def _mount_points(what: Recipe) -> tuple[str, ...]:
-    own = plan.mount_points(what.name) if what.run else ()
-    return tuple(dict.fromkeys((*own, *what.mount_points)))
-
-
 def _expectations(what: Recipe, options: Options) -> checks.Expectations:
     return checks.Expectations(
         program=what.run.argv[0] if what.run else "",
-        mount_points=_mount_points(what),
+        mount_points=what.mount_points,
         outward=what.outward,
         architecture=what.requires.architecture,
         base=checks.find_base(what.requires.base),
@@ -277,7 +272,7 @@ def _check_footprint(
 def _describe(what: Recipe, created: int) -> Manifest:
     """Say of the bundle what the recipe says; tables and frames follow from the tree."""
     return Manifest(
-        format=FORMAT,
+        format=1,
         name=what.name,
         version=what.version,
         release=what.release,
