@@ -136,9 +136,7 @@ def _lock(recipe: Recipe, added: list[Added]) -> Lock:
     return Lock(
         architecture=platform.machine(),
         sources=tuple(
-            LockedSource(
-                kind=request.kind, asked=digest_request(request.table), inputs=one.pins
-            )
+            LockedSource(kind=request.kind, asked=digest_request(request.table), inputs=one.pins)
             for request, one in zip(recipe.sources, added, strict=True)
         ),
     )

@@ -160,6 +160,7 @@ def parse_recipe(text: str, *, directory: Path, release: str | None) -> Recipe:
     }
     version = _choose(release_numbers, release)
     _check_numbers(release_numbers)
+    tables = {"lock": loose.lock, "footprint": loose.footprint, **tables}
     filled = _fill(tables, {"{name}": name, "{version}": version})
     document = _convert(filled, _Document, "$")
     chosen = _convert(filled["releases"][version], _Release, f'$.releases."{version}"')

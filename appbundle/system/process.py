@@ -84,6 +84,7 @@ def run(
     environment: Mapping[str, str],
     timeout_s: float,
     directory: Path | None = None,
+    title: str = "",
     heard: Callable[[str], None] | None = None,
 ) -> Finished:
     """Run a program to its end.
@@ -93,6 +94,7 @@ def run(
         environment: All that it gets.
         timeout_s: After so many seconds it and its descendants are ended.
         directory: Where it starts; here if None.
+        title: What errors call it; the program's name if empty.
         heard: Told each line of standard output and error as it comes, for progress.
 
     Raises:
@@ -111,11 +113,11 @@ def run(
         _end(child)
     stderr = bytes(said.stderr).decode(errors="replace")
     if not in_time:
-        raise _failure(argv, f"took longer than {timeout_s:g} s", None, stderr)
+        raise _failure(argv, title, f"took longer than {timeout_s:g} s", None, stderr)
     if len(said.stdout) > MAX_OUTPUT:
-        raise _failure(argv, f"wrote more than {MAX_OUTPUT} bytes", None, stderr)
+        raise _failure(argv, title, f"wrote more than {MAX_OUTPUT} bytes", None, stderr)
     if child.returncode != 0:
-        raise _failure(argv, _describe_status(child.returncode), child.returncode, stderr)
+        raise _failure(argv, title, _describe_status(child.returncode), child.returncode, stderr)
     return Finished(stdout=bytes(said.stdout), stderr=stderr)
 
 
@@ -222,8 +224,10 @@ def _describe_status(status: int) -> str:
         return f"was ended by signal {-status}"
 
 
-def _failure(argv: Sequence[str], how: str, status: int | None, stderr: str) -> ProgramError:
-    name = os.path.basename(argv[0])
+def _failure(
+    argv: Sequence[str], title: str, how: str, status: int | None, stderr: str
+) -> ProgramError:
+    name = title or os.path.basename(argv[0])
     lines = [line.rstrip() for line in stderr.splitlines() if line.strip()]
     end = "\n".join(f"  {escape(line)}" for line in lines[-_SHOWN_LINES:])
     command = escape(shlex.join(argv))

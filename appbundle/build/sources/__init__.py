@@ -5,13 +5,17 @@ from typing import Any
 import msgspec
 
 from appbundle.build.sources.base import Source
+from appbundle.build.sources.debian import Debian
 from appbundle.build.sources.files import Files
 from appbundle.build.sources.host import Host
+from appbundle.build.sources.python import Python
 from appbundle.errors import BuildError
 
-KINDS: dict[str, type[Files] | type[Host]] = {
+KINDS: dict[str, type[Debian] | type[Files] | type[Host] | type[Python]] = {
+    "debian": Debian,
     "files": Files,
     "host": Host,
+    "python": Python,
 }
 
 

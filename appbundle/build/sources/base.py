@@ -1,6 +1,5 @@
 """What every kind of source is given and gives: the site it works on, pins, components."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -25,7 +24,9 @@ class Report(Protocol):
         """Say something worth knowing that is not the result."""
 
 
-class Pin(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Pin(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True
+):
     """One locked input: a file that a source downloads.
 
     Args:
@@ -33,12 +34,14 @@ class Pin(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
         version: Exact.
         file: The name of the file in the registry and in the cache.
         sha256: Of that file.
+        tool: It is needed to build others, and not in the bundle.
     """
 
     name: str
     version: str
     file: str
     sha256: str
+    tool: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +118,3 @@ class Source(Protocol):
         Raises:
             BuildError: An input is missing, gone, or not what the lock says.
         """
-
-
-SourceFactory = Callable[[object], Source]
