@@ -4,10 +4,30 @@ import hashlib
 from collections.abc import Iterable, Iterator
 
 from appbundle.bundle import tar
+from appbundle.bundle.container import decompress
 from appbundle.bundle.manifest import File, Manifest
 from appbundle.bundle.payload import structure
+from appbundle.bundle.rules import encode_manifest
 from appbundle.errors import CorruptError
 from appbundle.names import escape
+
+
+def check_manifest_frame(manifest: Manifest, frame: bytes) -> None:
+    """Compare the tar member in a manifest frame, header and padding too, with the one it must be.
+
+    Args:
+        frame: Authenticated, compressed.
+
+    Raises:
+        CorruptError: It unpacks to anything else.
+    """
+    raw = encode_manifest(manifest)
+    header = tar.file_header(
+        tar.MANIFEST_NAME, size=len(raw), executable=False, mtime=manifest.created
+    )
+    member = header + raw + bytes(tar.padding(len(raw)))
+    if decompress(frame, size=len(member)) != member:
+        raise CorruptError("the tar header or padding around the manifest is not what it must be")
 
 
 def check_stream(manifest: Manifest, plain_frames: Iterable[bytes]) -> None:

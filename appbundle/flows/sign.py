@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from appbundle.bundle.audit import check_stream
+from appbundle.bundle.audit import check_manifest_frame, check_stream
 from appbundle.bundle.container import open_manifest_frame
 from appbundle.bundle.manifest import Manifest
 from appbundle.bundle.rules import read_manifest
@@ -133,6 +133,7 @@ def sign(context: Context, path: str, signer: sshsig.Signer) -> SignedBundle:
         frame = source.manifest_frame(statement.manifest_frame_size)
         manifest = _own_manifest(statement, frame)
         context.report.step(f"checking {source.name}")
+        check_manifest_frame(manifest, frame)
         check_stream(manifest, frames.plain(source, manifest, progress=context.report.advance))
         source.finish()
         others = tuple(

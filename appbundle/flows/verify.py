@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from appbundle.bundle.audit import check_stream
+from appbundle.bundle.audit import check_manifest_frame, check_stream
 from appbundle.bundle.manifest import File, Manifest
 from appbundle.errors import AppbError, ConflictError, CorruptError, NotFoundError, TrustError
 from appbundle.flows import authenticity
@@ -132,6 +132,7 @@ def verify_file(context: Context, path: str) -> Verified:
             source, authenticity.authenticate(source, policy, now=context.now)
         )
         manifest = bundle.manifest
+        check_manifest_frame(manifest, bundle.manifest_frame)
         if isinstance(source, BundleStream):
             check_stream(manifest, frames.plain(source, manifest, progress=context.report.advance))
             source.finish()

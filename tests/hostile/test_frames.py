@@ -35,8 +35,9 @@ def streamed(plain: bytes) -> bytes:
 def understated(plain: bytes, size: int) -> bytes:
     """A frame whose header says less than its blocks give."""
     frame = bytearray(container.compress(plain, level=LEVEL))
-    assert frame[4] & 0xE0 == 0xA0, "a single segment with a content size of four bytes"
-    struct.pack_into("<I", frame, 5, size)
+    assert frame[4] & 0xC0 == 0x80, "its content size takes four bytes"
+    is_single_segment = bool(frame[4] & 0x20)
+    struct.pack_into("<I", frame, 5 if is_single_segment else 6, size)
     return bytes(frame)
 
 
@@ -71,7 +72,8 @@ def honest(plain: bytes) -> bytes:
 FRAMES: dict[str, Callable[[bytes], bytes]] = {
     "bomb": lambda plain: honest(bytes(256 << 20)),
     "bomb-that-hides-its-size": lambda plain: streamed(bytes(256 << 20)),
-    "bomb-that-understates": lambda plain: understated(bytes(256 << 20), len(plain)),
+    "bomb-that-understates": lambda plain: understated(bytes(1 << 20), len(plain)),
+    "large-bomb-that-understates": lambda plain: understated(bytes(256 << 20), len(plain)),
     "one-byte-over": lambda plain: honest(plain + b"\0"),
     "one-byte-over-understated": lambda plain: understated(plain + bytes(1 << 16), len(plain)),
     "one-byte-short": lambda plain: honest(plain[:-1]),
@@ -169,7 +171,8 @@ def swapped(made: Draft, old: bytes, new: bytes) -> Draft:
 
 def other_content() -> Draft:
     """Frames that hold another content than the file's digest says."""
-    return swapped(draft(WEB), b"#!/bin/sh\necho hello\n", b"#!/bin/sh\nrm -rf / ;\n")
+    made = draft(WEB | {"bin/web": File("#!/bin/sh\necho new\n", executable=True)})
+    return swapped(made, b"#!/bin/sh\necho new\n", b"#!/bin/sh\nrm -rf /\n")
 
 
 def other_content_across_frames() -> Draft:
