@@ -49,6 +49,7 @@ def show(cache: Path, pins: Iterable[Pin], directory: Path) -> None:
     directory.mkdir(exist_ok=True)
     for pin in pins:
         source, target = _path(cache, pin.sha256), directory / pin.file
+        target.unlink(missing_ok=True)
         try:
             os.link(source, target)
         except OSError:

@@ -23,30 +23,12 @@ _CERTIFICATES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bu
 _TRUST = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 # What would change where or how packages are put in place; only where they come from is the host's.
 _NOT_TAKEN = frozenset(
-    [
-        "target",
-        "prefix",
-        "root",
-        "user",
-        "require_virtualenv",
-        "break_system_packages",
-        "no_index",
-        "only_binary",
-        "no_binary",
-        "cache_dir",
-        "log",
-        "report",
-        "quiet",
-        "verbose",
-        "editable",
-        "requirement",
-        "constraint",
-        "python",
-        "require_hashes",
-        "no_deps",
-        "compile",
-        "no_compile",
-    ]
+    {
+        *("target", "prefix", "root", "user", "editable", "python", "require_virtualenv"),
+        *("requirement", "constraint", "require_hashes", "no_index", "no_deps", "no_compile"),
+        *("compile", "only_binary", "no_binary", "break_system_packages", "config_file"),
+        *("cache_dir", "log", "report", "quiet", "verbose"),
+    }
 )
 
 
@@ -182,7 +164,7 @@ def parse_configuration(text: str) -> dict[str, str]:
         if equals and section in ranks:
             entries.append((ranks[section], option.replace("-", "_"), _unquote(value)))
     for _, option, value in sorted(entries, key=lambda entry: entry[0]):
-        if option not in _NOT_TAKEN and option != "config_file":
+        if option not in _NOT_TAKEN:
             found[option] = " ".join(value.split())
     return found
 
@@ -197,9 +179,8 @@ def _unquote(text: str) -> str:
 def _trust(environment: Mapping[str, str]) -> dict[str, str]:
     """Which certificates to trust: as in the environment, else as the host does."""
     found = {name: environment[name] for name in _TRUST if name in environment}
-    if "SSL_CERT_FILE" not in found:
-        found |= {"SSL_CERT_FILE": path for path in _CERTIFICATES if os.path.exists(path)}
-    return found
+    there = [path for path in _CERTIFICATES if os.path.exists(path)]
+    return {"SSL_CERT_FILE": there[0], **found} if there else found
 
 
 def _copy_package(package: Path, target: Path) -> None:
