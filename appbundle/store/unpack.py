@@ -137,7 +137,11 @@ class Workers:
             self._receive_from(self._by_fd[fd])
 
     def _receive_from(self, sender: _Worker) -> None:
-        reply = sender.socket.recv(65536)
+        try:
+            reply = sender.socket.recv(65536)
+        except ConnectionResetError:
+            # It died with tasks unread, which the kernel says once, before its last words.
+            reply = sender.socket.recv(65536)
         if not reply:
             raise AppbError("a process that unpacks files was killed", hint="run the command again")
         sender.in_flight -= 1

@@ -2,6 +2,7 @@
 
 import os
 import struct
+import time
 from collections.abc import Callable
 
 import pytest
@@ -10,6 +11,7 @@ import zstandard
 from appbundle.bundle import container, payload, tar
 from appbundle.bundle.statement import parse_statement
 from appbundle.flows import sign, verify
+from appbundle.store.source import BundleStream
 from tests.bundles import CREATED, LEVEL, WEB, Draft, File, Node, complete, draft
 from tests.hostile.refusal import assert_refused
 
@@ -329,3 +331,22 @@ def test_lying_header_of_the_manifest_is_neither_signed_nor_verified(
         lambda path: verify.verify_file(running.context, str(path)),
     ):
         assert_refused(running, path, "corrupt", "manifest", capsys=capsys, act=act)
+
+
+def test_refusal_by_a_dead_worker_is_heard_late(
+    running: Node, capsys: Capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker's last words count even if it is long dead when they are read."""
+    made = draft({f"f{n:03d}": File(os.urandom(300 << 10)) for n in range(60)})
+    made.contents[5] = bytes(len(made.contents[5]))
+    path = running.write(made.with_frames())
+    read_into = BundleStream.read_into
+
+    def read_slowly(self: BundleStream, target: memoryview) -> None:
+        read_into(self, target)
+        time.sleep(0.1)
+
+    monkeypatch.setattr(BundleStream, "read_into", read_slowly)
+    assert_refused(
+        running, path, "corrupt", "the content of f005 is not what was signed", capsys=capsys
+    )
