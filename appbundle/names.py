@@ -85,4 +85,6 @@ def escape(text: str) -> str:
         text: Anything, of any length; cut after 256 characters.
     """
     cut = text if len(text) <= 256 else text[:256] + "…"
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in cut)
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in cut
+    )

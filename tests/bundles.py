@@ -220,7 +220,7 @@ def _digest(content: bytes) -> Digest:
     return Digest(hashlib.sha256(content).hexdigest())
 
 
-WEB: Tree = {
+WEB: dict[str, Entry] = {
     "bin/web": File("#!/bin/sh\necho hello\n", executable=True),
     "lib/one.py": File("one = 1\n" * 40),
     "lib/two.py": File("two = 2\n" * 30),
@@ -248,9 +248,7 @@ def draft(
         directories=tuple(sorted(p for p, e in whole.items() if isinstance(e, Dir))),
         links=tuple(entries.Link(path, target) for path, target in links),
         outward=tuple(
-            path
-            for path, target in links
-            if rules.link_leaves(entries.Link(path, target), targets)
+            path for path, target in links if rules.link_leaves(entries.Link(path, target), targets)
         ),
         files=tuple(
             entries.File(path, len(e.raw), _digest(e.raw), e.executable, since)
@@ -331,11 +329,11 @@ def picture(directory: Path) -> dict[str, object]:
             found[path] = (status.st_mode, status.st_uid, status.st_nlink, status.st_ino, inner)
     objects = f"{directory}/apps/.appb/objects"
     for path in list(found):
-        if path.endswith("/apps/.appb/lock"):
-            del found[path]
-        elif path.startswith(objects) and os.path.isdir(path) and not os.listdir(path):
-            del found[path]
-        elif path == objects:
+        if (
+            path.endswith("/apps/.appb/lock")
+            or (path.startswith(objects) and os.path.isdir(path) and not os.listdir(path))
+            or path == objects
+        ):
             del found[path]
     return found
 
@@ -364,4 +362,6 @@ def renamed(drafted: Draft, old: str, new: str) -> Draft:
             for each in manifest.files
         ),
     }
-    return replace(drafted, manifest=msgspec.structs.replace(manifest, **replacements)).with_frames()
+    return replace(
+        drafted, manifest=msgspec.structs.replace(manifest, **replacements)
+    ).with_frames()

@@ -258,9 +258,7 @@ class _Contents:
         if self._architecture not in ("any", machine):
             yield f"{_show(path)}: made for {machine}"
             return
-        for name in elf.missing(
-            f"/{path}", dynamic, configured=self._configured, exists=self._has
-        ):
+        for name in elf.missing(f"/{path}", dynamic, configured=self._configured, exists=self._has):
             yield f"{_show(path)}: needs {_show(name)}, which is not in the bundle"
 
     def _has(self, path: str) -> bool:

@@ -39,9 +39,7 @@ class Part:
     purl: str
 
 
-def encode(
-    *, name: str, version: str, licence: str, parts: Iterable[Part], created: int
-) -> bytes:
+def encode(*, name: str, version: str, licence: str, parts: Iterable[Part], created: int) -> bytes:
     """Write a bill of materials.
 
     Args:

@@ -273,9 +273,7 @@ def test_origin_is_where_the_file_is() -> None:
         needed=("liba.so", "../b/libb.so"),
         search=("$ORIGIN/../x.libs", "/opt/${LIB}"),
     )
-    gone = list(
-        elf.missing("/usr/lib/x/y.so", dynamic, configured=["/conf"], exists=exists)
-    )
+    gone = list(elf.missing("/usr/lib/x/y.so", dynamic, configured=["/conf"], exists=exists))
     assert gone == ["liba.so", "../b/libb.so"]
     assert asked[:3] == [
         "/usr/lib/x.libs/liba.so",

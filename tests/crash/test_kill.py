@@ -112,8 +112,10 @@ def _dies(case: Case, memory: Path, kind: str, number: int) -> bool:
         node = Node(root)
         inject = f"inject={kind}:signal=KILL:when={number}"
         run = subprocess.run(
-            ["strace", "-f", "-qq", "-o", "/dev/null"]
-            + ["-e", f"trace={kind}", "-e", inject, *argv(node, *case.arguments)],
+            [
+                *("strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={kind}", "-e", inject),
+                *argv(node, *case.arguments),
+            ],
             capture_output=True,
             timeout=60,
             env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
@@ -158,7 +160,8 @@ def test_install(memory: Path) -> None:
         ("install", str(bundle)),
         before,
         allowed=lambda it: (
-            it.apps in (before.apps, new) and before.versions <= it.versions
+            it.apps in (before.apps, new)
+            and before.versions <= it.versions
             and it.versions <= before.versions | {("hello", "4.0")}
         ),
         done=lambda it: it.apps == new and it.versions == before.versions | {("hello", "4.0")},
@@ -254,8 +257,10 @@ def test_remove_app(memory: Path) -> None:
         ("remove", "hello"),
         before,
         allowed=lambda it: (
-            others <= it.versions <= before.versions
-            and (it.apps == before.apps and it.versions == before.versions)
+            (
+                others <= it.versions <= before.versions
+                and (it.apps == before.apps and it.versions == before.versions)
+            )
             or it.apps == {"other": "1.0"}
         ),
         done=lambda it: it.apps == {"other": "1.0"} and it.versions == others,

@@ -1,6 +1,5 @@
 """What every refusal owes: its kind and code, one line that names rule and entry, no trace."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -59,28 +58,21 @@ def assert_refused(
 
 
 def without_empty_homes(picture: dict[str, object], node: Node) -> dict[str, object]:
-    """Leave out appb's own directories where they are empty: the first refusal makes them."""
-    own = {str(node.layout.apps), *map(str, _homes(node))}
-    return {
-        path: what for path, what in picture.items() if path not in own or _holds_something(path)
-    }
-
-
-def _homes(node: Node) -> tuple[Path, ...]:
+    """Leave out appb's own directories where nothing is in them: the first refusal makes them."""
     layout = node.layout
-    return (
-        layout.private,
-        layout.stage,
-        layout.trash,
-        layout.objects,
-        layout.pins,
-        layout.releases,
-        layout.generations,
-    )
-
-
-def _holds_something(path: str) -> bool:
-    return any(not name.startswith((".appb", "lock")) for name in os.listdir(path))
+    own = {
+        str(home)
+        for home in (
+            *(layout.apps, layout.private, layout.stage, layout.trash),
+            *(layout.objects, layout.pins, layout.releases, layout.generations),
+        )
+    }
+    held = [path for path in picture if path not in own]
+    return {
+        path: what
+        for path, what in picture.items()
+        if path not in own or any(other.startswith(f"{path}/") for other in held)
+    }
 
 
 def assert_printed_safely(error: AppbError, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""Frames and tar headers that lie below a right signature. attacks.md, rows 7-9, 11-14, 16, 17."""
+"""Frames and tar headers that lie below a right signature. docs/security.md: 7-9, 11-14, 16, 17."""
 
 import os
 import struct
@@ -138,9 +138,7 @@ def wrong_sizes(made: Draft, change: int) -> Draft:
         pytest.param(
             lambda: draft(BIG).with_compressed([]), "frames of 0 bytes in all", id="17-none"
         ),
-        pytest.param(
-            lambda: with_hidden_member(), "frames of", id="17-hidden-member"
-        ),
+        pytest.param(lambda: with_hidden_member(), "frames of", id="17-hidden-member"),
         pytest.param(
             lambda: draft(BIG).with_stream(bytes(8 << 20), [8 << 20]),
             "a frame's size is out of range: 0",
@@ -168,7 +166,9 @@ def swapped(made: Draft, old: bytes, new: bytes) -> Draft:
     assert len(old) == len(new)
     stream = stream_of(made)
     assert stream.count(old) == 1
-    return made.with_stream(stream.replace(old, new), [frame.size for frame in made.manifest.frames])
+    return made.with_stream(
+        stream.replace(old, new), [frame.size for frame in made.manifest.frames]
+    )
 
 
 def other_content() -> Draft:

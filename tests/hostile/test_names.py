@@ -1,11 +1,11 @@
-"""Hostile names and links in a correctly signed manifest. attacks.md, rows 1-6, 11, 15, 18-22."""
+"""Hostile names and links in a correctly signed manifest. docs/security.md: 1-6, 11, 15, 18-22."""
 
 from collections.abc import Callable
 
 import pytest
 
 from appbundle.bundle import manifest as entries
-from tests.bundles import WEB, Dir, Draft, File, Link, Node, complete, draft, renamed
+from tests.bundles import WEB, Dir, Draft, Entry, File, Link, Node, complete, draft, renamed
 from tests.hostile.refusal import assert_refused
 
 PART = "a path with an empty, . or .. part"
@@ -88,7 +88,12 @@ def loop_of_links() -> Draft:
 
 def chain_of_links() -> Draft:
     """Each link is harmless by itself; together they climb out."""
-    links = {"a/b/c": Dir(), "one": Link("a/b/c"), "two": Link("one/../../.."), "end": Link("two/..")}
+    links: dict[str, Entry] = {
+        "a/b/c": Dir(),
+        "one": Link("a/b/c"),
+        "two": Link("one/../../.."),
+        "end": Link("two/.."),
+    }
     return draft(WEB | links).change(outward=())
 
 
@@ -151,7 +156,11 @@ CASES: list[tuple[str, Callable[[], Draft], str]] = [
     ("6-by-a-sibling", undeclared(evil="lib/../.."), "is not declared: evil"),
     ("6-empty-target", undeclared(evil=""), "a link's target is empty, too long"),
     ("6-long-target", undeclared(evil="x/" * 2048), "a link's target is empty, too long"),
-    ("6-control", undeclared(evil="lib\x1b[2J"), "a link's target is empty, too long or has control"),
+    (
+        "6-control",
+        undeclared(evil="lib\x1b[2J"),
+        "a link's target is empty, too long or has control",
+    ),
     ("6-nul", undeclared(evil="lib\0/../.."), "a link's target is empty, too long or has control"),
     (
         "6-declared-but-none",
