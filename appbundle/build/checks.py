@@ -271,7 +271,9 @@ class _Contents:
         if not words or not words[0].startswith("/"):
             yield f"{_show(path)}: the interpreter after #! is not an absolute path"
         elif not self._view.is_file(words[0], executable=True):
-            yield f"{_show(path)}: its interpreter {_show(words[0])} is not in the bundle"
+            # Python's own library has modules that begin so; they are imported, never called.
+            if _is_program(path) or not path.endswith(".py"):
+                yield f"{_show(path)}: its interpreter {_show(words[0])} is not in the bundle"
         elif os.path.basename(words[0]) == "env" and _is_program(path):
             # Libraries carry many scripts for `env python` that nobody calls as programs.
             yield from self._check_env(path, words[1:])

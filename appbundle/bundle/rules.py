@@ -7,6 +7,7 @@ import hashlib
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 import msgspec
 
@@ -36,10 +37,27 @@ _BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\
 _REFUSED_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
 _MAX_LINK_HOPS = 40
 
+_Struct = TypeVar("_Struct", bound=msgspec.Struct)
+
 
 def encode_manifest(manifest: Manifest) -> bytes:
     """Write a manifest in its one canonical encoding."""
-    return msgspec.json.encode(manifest)
+    run = None if manifest.run is None else _share_defaults(manifest.run)
+    requires = _share_defaults(manifest.requires)
+    whole = msgspec.structs.replace(manifest, requires=requires, run=run)
+    return msgspec.json.encode(_share_defaults(whole))
+
+
+def _share_defaults(struct: _Struct) -> _Struct:
+    """Put the default objects themselves where equal ones are: msgspec leaves out only those."""
+    defaults = struct.__struct_defaults__
+    names = struct.__struct_fields__[len(struct.__struct_fields__) - len(defaults) :]
+    equal = {
+        name: default
+        for name, default in zip(names, defaults, strict=True)
+        if getattr(struct, name) == default
+    }
+    return msgspec.structs.replace(struct, **equal)
 
 
 def read_manifest(raw: bytes) -> Manifest:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from appbundle.bundle.audit import check_manifest_frame, check_stream
 from appbundle.bundle.manifest import File, Manifest
@@ -200,11 +201,11 @@ def repair_from(context: Context, path: str) -> Repaired:
                     progress=context.report.advance,
                 )
                 repair.exchange(staged.tree, tree)
+                relinked = _relink_others(context, ref, bundle.manifest, directory)
             except OSError as error:
                 raise files.translate_os_error(error, f"repairing {ref}") from error
             finally:
                 files.remove_tree(directory)
-        relinked = _relink_others(context, ref, bundle.manifest)
     return Repaired(ref=ref, problems=tuple(problems), objects=objects, relinked=relinked)
 
 
@@ -222,7 +223,9 @@ def _installed_at(context: Context, ref: BundleRef, digest: str) -> int:
     return about.installed_at
 
 
-def _relink_others(context: Context, repaired: BundleRef, manifest: Manifest) -> int:
+def _relink_others(
+    context: Context, repaired: BundleRef, manifest: Manifest, directory: Path
+) -> int:
     """Give other versions the new objects where they shared a damaged one."""
     layout, count = context.layout, 0
     contents = {(file.sha256, file.executable) for file in manifest.files if file.size}
@@ -236,5 +239,5 @@ def _relink_others(context: Context, repaired: BundleRef, manifest: Manifest) ->
         shared = [file for file in other.files if (file.sha256, file.executable) in contents]
         tree = layout.version(each.name, each.version)
         damaged: list[File] = check.damaged_files(tree, shared)
-        count += len(damaged) - len(check.relink(layout, tree, damaged))
+        count += len(damaged) - len(check.relink(layout, directory, tree, damaged))
     return count

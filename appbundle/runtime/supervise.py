@@ -5,8 +5,10 @@
         service      the program; when it ends, init ends, and the kernel kills what is left
 
 A signal from a terminal reaches the service by itself, since it is in the starter's process group
-then, and is not forwarded a second time. Init forwards only what the starter has sent, so that a
-supervisor that signals every process of a control group does not signal the service thrice.
+then, and is not forwarded a second time. Init forwards only what the starter has written into
+their pipe, so that a supervisor that signals every process of a control group does not signal the
+service thrice. The signal that the starter sends besides only wakes init: were it the message, it
+would be lost whenever the same one from elsewhere is pending still.
 """
 
 from __future__ import annotations
@@ -49,30 +51,47 @@ def run(plan: Plan) -> int:
     signals.set_default(signals.SIGCHLD)
     try:
         _execute(plan.starter, Room(), unprivileged=plan.unprivileged)
-        init, failure_fd, status_fd = _fork_init(plan, blocked)
-        _raise_failure(failure_fd, init)
-        return _status(status_fd, _forward(init))
+        init, channel = _fork_init(plan, blocked)
+        _raise_failure(channel.failure_fd, init)
+        return _status(channel.status_fd, _forward(init, channel.signal_writer))
     finally:
         signals.set_blocked(blocked)
 
 
-def _fork_init(plan: Plan, blocked: frozenset[int]) -> tuple[int, int, int]:
-    failure_fd, failure_writer = os.pipe()
-    status_fd, status_writer = os.pipe()
+class _Channel:
+    """The pipes between starter and init; each side closes the ends that are not its own.
+
+    What prevented the start and how the service ended go up, the numbers of signals go down.
+    """
+
+    def __init__(self) -> None:
+        self.failure_fd, self.failure_writer = os.pipe()
+        self.status_fd, self.status_writer = os.pipe()
+        self.signal_fd, self.signal_writer = os.pipe()
+
+    def keep_starters(self) -> None:
+        for fd in (self.failure_writer, self.status_writer, self.signal_fd):
+            os.close(fd)
+
+    def keep_inits(self) -> None:
+        for fd in (self.failure_fd, self.status_fd, self.signal_writer):
+            os.close(fd)
+
+
+def _fork_init(plan: Plan, blocked: frozenset[int]) -> tuple[int, _Channel]:
+    channel = _Channel()
     pid = os.fork()
     if pid == 0:
-        os.close(failure_fd)
-        os.close(status_fd)
-        _child(lambda: _init(plan, blocked, failure_writer, status_writer), failure_writer)
-    os.close(failure_writer)
-    os.close(status_writer)
-    return pid, failure_fd, status_fd
+        channel.keep_inits()
+        _child(lambda: _init(plan, blocked, channel), channel.failure_writer)
+    channel.keep_starters()
+    return pid, channel
 
 
-def _init(plan: Plan, blocked: frozenset[int], failure_writer: int, status_writer: int) -> None:
+def _init(plan: Plan, blocked: frozenset[int], channel: _Channel) -> None:
     libc.die_with_parent(signals.SIGKILL)
     # Fails if the starter died before that call.
-    os.write(status_writer, b"started\n")
+    os.write(channel.status_writer, b"started\n")
     # What the caller left open is not the service's: it could lead out of the tree.
     namespaces.close_on_exec(3)
     os.umask(0)
@@ -80,12 +99,12 @@ def _init(plan: Plan, blocked: frozenset[int], failure_writer: int, status_write
     namespaces.hide_from_tracers()
     service = os.fork()
     if service == 0:
-        _child(lambda: _service(plan, blocked), failure_writer)
-    os.close(failure_writer)
+        _child(lambda: _service(plan, blocked), channel.failure_writer)
+    os.close(channel.failure_writer)
     libc.capset(0 if plan.unprivileged else namespaces.CAP_KILL)
     namespaces.refuse_new_privileges()
-    status = _reap_until(service)
-    os.write(status_writer, str(status).encode())
+    status = _reap_until(service, channel.signal_fd)
+    os.write(channel.status_writer, str(status).encode())
 
 
 def _service(plan: Plan, blocked: frozenset[int]) -> None:
@@ -169,7 +188,7 @@ def _status(status_fd: int, init_status: int) -> int:
     return int(reported) if reported else init_status
 
 
-def _forward(init: int) -> int:
+def _forward(init: int, signal_writer: int) -> int:
     while True:
         number, code = signals.wait()
         if number == signals.SIGCHLD:
@@ -178,18 +197,20 @@ def _forward(init: int) -> int:
                 return status
             continue
         if code != signals.SI_KERNEL:
-            libc.sigqueue(init, number)
+            os.write(signal_writer, bytes((number,)))
+            os.kill(init, number)
         if number in signals.STOPS:
             # The shell must see that its job has stopped.
             os.kill(os.getpid(), signals.SIGSTOP)
 
 
-def _reap_until(service: int) -> int:
+def _reap_until(service: int, signal_fd: int) -> int:
+    os.set_blocking(signal_fd, False)
     while True:
-        number, code = signals.wait()
+        number, _ = signals.wait()
         if number != signals.SIGCHLD:
-            if code == signals.SI_QUEUE:
-                os.kill(service, number)
+            for wanted in _written(signal_fd):
+                os.kill(service, wanted)
             continue
         while True:
             try:
@@ -200,3 +221,11 @@ def _reap_until(service: int) -> int:
                 return status
             if pid == 0:
                 break
+
+
+def _written(signal_fd: int) -> bytes:
+    """The signals that the starter has passed on since the last look; one byte each."""
+    try:
+        return os.read(signal_fd, 4096)
+    except BlockingIOError:
+        return b""

@@ -192,7 +192,9 @@ def check_pool(layout: Layout, digests: Digests) -> tuple[int, list[Problem]]:
         How many objects there are, and the damaged ones, by path below the pool.
     """
     names = list(object_names(layout))
-    problems = []
+    problems: list[Problem] = []
+    if not names:
+        return 0, problems
     with files.directory(layout.objects) as fd:
         for name in names:
             status, sha256 = digests.of(name, fd)
@@ -237,8 +239,11 @@ def drop_damaged_objects(layout: Layout, suspects: Iterable[File]) -> int:
     return dropped
 
 
-def relink(layout: Layout, tree: Path, damaged: Iterable[File]) -> list[File]:
+def relink(layout: Layout, stage: Path, tree: Path, damaged: Iterable[File]) -> list[File]:
     """Replace damaged files of a version by the pool's objects, each with one rename.
+
+    Args:
+        stage: A directory of this transaction: what a death leaves is rubbish there.
 
     Returns:
         Those that the pool does not have.
@@ -246,11 +251,11 @@ def relink(layout: Layout, tree: Path, damaged: Iterable[File]) -> list[File]:
     left = []
     with files.directory(layout.objects) as objects_fd, files.directory(tree) as tree_fd:
         for file in damaged:
-            temporary = f"{file.path}.appb-repair"
+            temporary = stage / files.random_name()
             try:
-                os.link(object_name(file), temporary, src_dir_fd=objects_fd, dst_dir_fd=tree_fd)
+                os.link(object_name(file), temporary, src_dir_fd=objects_fd)
             except OSError:
                 left.append(file)
                 continue
-            os.rename(temporary, file.path, src_dir_fd=tree_fd, dst_dir_fd=tree_fd)
+            os.rename(temporary, file.path, dst_dir_fd=tree_fd)
     return left

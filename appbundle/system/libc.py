@@ -128,11 +128,6 @@ def sethostname(name: str) -> None:
     check(_libc.sethostname(raw, len(raw)))
 
 
-def sigqueue(pid: int, signal_number: int) -> None:
-    """Send a signal whose receiver sees SI_QUEUE as its code. See sigqueue(3)."""
-    check(_libc.sigqueue(pid, signal_number, ctypes.c_void_p(0)))
-
-
 def socket(family: int, kind: int, protocol: int) -> int:
     """Open a socket; the `socket` module would cost 3 ms to import. See socket(2)."""
     return check(_libc.socket(family, kind, protocol))

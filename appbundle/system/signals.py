@@ -19,8 +19,6 @@ SIGSTOP = int(_signal.SIGSTOP)
 STOPS = frozenset((int(_signal.SIGTSTP), int(_signal.SIGTTIN), int(_signal.SIGTTOU)))
 """Those that stop a process by default and come from a terminal."""
 
-SI_QUEUE = -1
-"""The code of a signal sent by sigqueue(3)."""
 SI_KERNEL = 0x80
 """The code of a signal from the kernel itself, as by Ctrl-C on a terminal."""
 

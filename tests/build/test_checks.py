@@ -151,15 +151,18 @@ def test_shebangs(tmp_path: Path) -> None:
             "bin/by-env": b"#!/usr/bin/env -S python3 -I\n",
             "bin/by-env-good": b"#!/usr/bin/env sh\n",
             "lib/script.py": b"#!/opt/python\n",
+            "lib/module.py": b"#!/opt/python\n",
+            "lib/helper": b"#!/opt/perl\n",
             "lib/example.py": b"#!/usr/bin/env python\n",
         },
     )
-    (tree / "usr/bin/env").chmod(0o755)
-    (tree / "lib/example.py").chmod(0o755)
+    for path in ("usr/bin/env", "lib/example.py", "lib/module.py", "lib/helper"):
+        (tree / path).chmod(0o755)
     assert find(tree) == [
         "bin/bad: its interpreter /opt/python is not in the bundle",
         "bin/by-env: its interpreter python3 is not in the bundle",
         "bin/relative: the interpreter after #! is not an absolute path",
+        "lib/helper: its interpreter /opt/perl is not in the bundle",
     ]
 
 
