@@ -5,7 +5,7 @@ import hashlib
 import msgspec
 import pytest
 
-from appbundle.bundle.manifest import File, Frame, Link, Manifest
+from appbundle.bundle.manifest import File, Frame, Link, Manifest, Requires, Run
 from appbundle.bundle.payload import cut, measure
 from appbundle.bundle.rules import encode_manifest, link_leaves, read_manifest
 from appbundle.errors import ManifestError
@@ -45,6 +45,17 @@ def test_correct_manifest_is_read() -> None:
     assert read_manifest(encode_manifest(manifest)) == manifest
 
 
+def test_equal_manifests_have_equal_bytes() -> None:
+    """What says a default aloud is encoded as what does not say it."""
+    plain = make(run=Run(argv=("/bin/web",)), requires=Requires(kernel="5.10"))
+    aloud = make(
+        run=Run(argv=("/bin/web",), directory="".join(["/"]), network="host", environment={}),
+        requires=Requires(kernel="5.10", architecture="".join(["a", "ny"])),
+        summary="",
+    )
+    assert encode_manifest(aloud) == encode_manifest(plain)
+
+
 @pytest.mark.parametrize(
     ("changes", "rule"),
     [
@@ -78,6 +89,9 @@ def test_broken_rules_are_named(changes: dict[str, object], rule: str) -> None:
         lambda raw: raw.replace(b'"release":1', b'"release":NaN'),
         lambda raw: raw.replace(b'"name":"web"', b'"name":"\\u0077eb"'),
         lambda raw: raw[:-1] + b',"surprise":1}',
+        lambda raw: raw.replace(b',"directories"', b',"requires":{},"directories"'),
+        lambda raw: raw.replace(b',"dir', b',"requires":{"architecture":"any"},"dir'),
+        lambda raw: raw.replace(b',"dir', b',"run":{"argv":["/a"],"directory":"/"},"dir'),
         lambda raw: raw + b" ",
         lambda raw: b"\xef\xbb\xbf" + raw,
         lambda raw: raw.replace(b'"summary"', b'"Summary"') + b"\n",
