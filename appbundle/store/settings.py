@@ -80,6 +80,11 @@ def _read_safely(path: Path) -> bytes:
     try:
         with open(path, "rb") as file:
             status = os.fstat(file.fileno())
+            if status.st_uid not in (os.geteuid(), 0):
+                raise UnsupportedError(
+                    f"{path} belongs to another user (uid {status.st_uid}), so it decides nothing",
+                    hint=f"read it through, then: chown root: {path}",
+                )
             if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
                 raise UnsupportedError(
                     f"{path} is writable by others, so it decides nothing", hint=f"chmod 644 {path}"
