@@ -1,5 +1,6 @@
 """`appb info`."""
 
+import shlex
 import sys
 from typing import Any
 
@@ -56,7 +57,7 @@ def _words(document: dict[str, Any]) -> str:
             case "signatures", list():
                 rows += [("signed by", f"{each['fingerprint']}") for each in value]
             case "requires" | "run", dict():
-                rows += [(f"{key} {inner}", str(text)) for inner, text in value.items()]
+                rows += [(f"{key} {inner}", _word(each)) for inner, each in value.items() if each]
             case (("files" | "format" | "signers"), _):
                 pass
             case _, "" | None:
@@ -65,3 +66,10 @@ def _words(document: dict[str, Any]) -> str:
                 rows.append((key, str(value)))
     width = max(len(key) for key, _ in rows)
     return "\n".join(f"{key.ljust(width)}  {escape(value)}" for key, value in rows)
+
+
+def _word(value: str | list[str] | dict[str, str]) -> str:
+    """One of the values of `run` or `requires`, as a shell would take it."""
+    if isinstance(value, dict):
+        value = [f"{name}={text}" for name, text in value.items()]
+    return value if isinstance(value, str) else shlex.join(value)

@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+import msgspec
+
 from appbundle.bundle.manifest import Manifest
 from appbundle.bundle.statement import Signed
 from appbundle.errors import UsageError
@@ -229,4 +231,9 @@ def _field_differences(one: Manifest, two: Manifest) -> Iterable[tuple[str, str,
     for name in _COMPARED:
         before, after = getattr(one, name), getattr(two, name)
         if before != after:
-            yield name, str(before), str(after)
+            yield name, _show(before), _show(after)
+
+
+def _show(value: object) -> str:
+    """A field of a manifest as text: itself, or as it stands in JSON."""
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()

@@ -120,7 +120,10 @@ def sign(context: Context, path: str, signer: sshsig.Signer) -> SignedBundle:
 
     Raises:
         CorruptError: The bundle contradicts itself; nothing was signed.
+        UsageError: It is no file, whose signature area could be replaced.
     """
+    if path == "-":
+        raise UsageError("a pipe cannot be signed", hint="write it to a file first")
     fingerprint = PublicKey(signer.public_key).fingerprint
     with open_source(path) as source:
         if not isinstance(source, BundleStream):
