@@ -35,7 +35,7 @@ def parse_app_name(text: str) -> AppName:
     Raises:
         UsageError: It is not such a name.
     """
-    if not _APP_NAME.fullmatch(text):
+    if not is_app_name(text):
         raise UsageError(
             f"{escape(text)} is not an app's name",
             hint="lower-case letters, digits and single hyphens, at most 26 characters: nova-api",
@@ -49,12 +49,22 @@ def parse_version(text: str) -> Version:
     Raises:
         UsageError: It is not such a version, or is a reserved word (`current`).
     """
-    if not _VERSION.fullmatch(text) or text in _RESERVED_VERSIONS:
+    if not is_version(text):
         raise UsageError(
             f"{escape(text)} is not a version",
             hint="letters, digits and . + ~ _ - with a letter or digit first: 34.0.0",
         )
     return Version(text)
+
+
+def is_app_name(text: str) -> bool:
+    """Whether a name found on a disk can be an app's: `lost+found` is none."""
+    return _APP_NAME.fullmatch(text) is not None
+
+
+def is_version(text: str) -> bool:
+    """The same for a version."""
+    return _VERSION.fullmatch(text) is not None and text not in _RESERVED_VERSIONS
 
 
 def parse_digest(text: str) -> Digest:
@@ -78,13 +88,16 @@ def parse_ref(text: str) -> BundleRef:
     return BundleRef(parse_app_name(name), parse_version(version) if at else None)
 
 
-def escape(text: str) -> str:
+def escape(text: str, *, limit: int = 256) -> str:
     """Make foreign text safe for a terminal and a log: one line, no control or bidi characters.
 
+    What is escaped already stays as it is.
+
     Args:
-        text: Anything, of any length; cut after 256 characters.
+        text: Anything, of any length.
+        limit: Cut after so many characters.
     """
-    cut = text if len(text) <= 256 else text[:256] + "…"
+    cut = text if len(text) <= limit else text[:limit] + "…"
     return "".join(
         c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in cut
     )

@@ -10,9 +10,9 @@ from appbundle.cli.session import Session, table, when
 @click.pass_obj
 def history_command(session: Session) -> None:
     """Show the node's generations; the current one is marked with *."""
-    from appbundle.flows import describe
+    from appbundle.flows import listing
 
-    current, generations = describe.history(session.layout)
+    current, generations = listing.history(session.layout)
     document = {
         "current": current,
         "generations": [shapes.generation(each) for each in generations],

@@ -9,9 +9,9 @@ from appbundle.cli.session import Session, size, table, when
 @click.pass_obj
 def list_command(session: Session) -> None:
     """Show apps and their versions on disk; the current one is marked with *."""
-    from appbundle.flows import describe
+    from appbundle.flows import listing
 
-    apps = describe.apps(session.layout)
+    apps = listing.apps(session.layout)
     document = {
         "apps": [
             {
@@ -20,10 +20,10 @@ def list_command(session: Session) -> None:
                 "versions": [
                     {
                         "version": each.version,
-                        "digest": each.about.digest,
-                        "size_bytes": each.about.size_bytes,
-                        "installed_at": each.about.installed_at,
-                        "pinned": each.pinned,
+                        "digest": each.digest,
+                        "size_bytes": each.size_bytes,
+                        "installed_at": each.installed_at,
+                        "pinned": each.version in app.pinned,
                     }
                     for each in app.versions
                 ],
@@ -38,9 +38,9 @@ def list_command(session: Session) -> None:
         (
             app.name,
             f"{'*' if each.version == app.current else ' '} {each.version}",
-            size(each.about.size_bytes),
-            when(each.about.installed_at),
-            "pinned" if each.pinned else "",
+            size(each.size_bytes),
+            when(each.installed_at),
+            "pinned" if each.version in app.pinned else "",
         )
         for app in apps
         for each in app.versions

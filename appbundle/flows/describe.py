@@ -1,4 +1,4 @@
-"""`appb list`, `history`, `info`, `diff`: what there is, in words and numbers; nothing changes."""
+"""`appb info`, `diff`: what a bundle or version is, and what differs; nothing changes."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -10,57 +10,10 @@ from appbundle.bundle.statement import Signed
 from appbundle.errors import UsageError
 from appbundle.flows import authenticity
 from appbundle.flows.context import Context
-from appbundle.layout import Layout
 from appbundle.names import AppName, Version, parse_ref
-from appbundle.store import generations, manifests, pins, versions
-from appbundle.store.generations import Generation
+from appbundle.store import generations, manifests, versions
 from appbundle.store.source import open_source
 from appbundle.store.versions import About
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ListedVersion:
-    """One version of an app, for `list`."""
-
-    version: Version
-    about: About
-    pinned: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ListedApp:
-    """One app, for `list`."""
-
-    name: AppName
-    current: Version | None
-    versions: tuple[ListedVersion, ...]
-
-
-def apps(layout: Layout) -> list[ListedApp]:
-    """Every app with its versions, oldest first."""
-    current = generations.current(layout)
-    running = current.apps if current else {}
-    pinned = pins.pinned(layout)
-    return [
-        ListedApp(
-            name=name,
-            current=running.get(name),
-            versions=tuple(
-                ListedVersion(
-                    version=each.version,
-                    about=each.about,
-                    pinned=(name, each.version) in pinned,
-                )
-                for each in versions.installed_of(layout, name)
-            ),
-        )
-        for name in versions.app_names(layout)
-    ]
-
-
-def history(layout: Layout) -> tuple[int | None, list[Generation]]:
-    """The current generation's number, and all generations, oldest first."""
-    return generations.current_number(layout), generations.every(layout)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,7 +177,17 @@ def _entries(manifest: Manifest) -> Iterator[tuple[str, Entry]]:
         yield file.path, (f"file {mode} {file.size} bytes", file.size, file.sha256)
 
 
-_COMPARED = ("release", "summary", "licence", "homepage", "source", "requires", "run", "outward")
+_COMPARED = (
+    "name",
+    "release",
+    "summary",
+    "licence",
+    "homepage",
+    "source",
+    "requires",
+    "run",
+    "outward",
+)
 
 
 def _field_differences(one: Manifest, two: Manifest) -> Iterable[tuple[str, str, str]]:

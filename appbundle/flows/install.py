@@ -1,19 +1,23 @@
 """`appb install`: verified bundles become versions and, together, one generation."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from appbundle.bundle.manifest import Manifest
+from appbundle.bundle.statement import Statement
 from appbundle.errors import ConflictError, DowngradeError, UsageError
 from appbundle.flows import authenticity, switch
 from appbundle.flows.context import Context
 from appbundle.flows.switch import Switched
 from appbundle.layout import Layout
-from appbundle.names import AppName, BundleRef, Digest, Version
-from appbundle.store import generations, node, settings, stage, versions
+from appbundle.names import AppName, BundleRef, Version
+from appbundle.store import generations, node, removal, settings, stage, versions
+from appbundle.store.generations import Generation
 from appbundle.store.source import Source, open_source
 from appbundle.system import files
-from appbundle.trust.verify import AuthenticStatement, TrustPolicy
+from appbundle.trust.verify import AuthenticStatement
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +25,7 @@ class Installed:
     """What an installation did, or would do.
 
     Args:
-        switched: The generation that is current now.
+        switched: The generation that is current now, or would be.
         versions: What the files were.
         new_bytes: Bytes of content that the node did not have before.
         new_files: Files with such content.
@@ -39,6 +43,7 @@ class _Transaction:
 
     directory: Path
     private_fd: int
+    begun: list[Manifest] = field(default_factory=list)
     staged: list[stage.Staged] = field(default_factory=list)
     refs: dict[AppName, Version] = field(default_factory=dict)
     releases: dict[AppName, int] = field(default_factory=dict)
@@ -60,7 +65,30 @@ def install(
         ConflictError: The same version is there with other content.
         NoSpaceError: It does not fit; nothing is left of it.
     """
-    layout, policy = context.layout, authenticity.policy(context.layout)
+    policy = authenticity.policy(context.layout)
+    with _transaction(context) as transaction:
+        for path in paths:
+            with open_source(path) as source:
+                context.report.step(f"verifying {source.name}")
+                authentic = authenticity.authenticate(source, policy, now=context.now)
+                statement = authentic.statement
+                if not _is_there(
+                    context.layout,
+                    statement,
+                    transaction.refs,
+                    switch_to=switch_to,
+                    allow_downgrade=allow_downgrade,
+                ):
+                    _stage(context, transaction, source, authentic)
+            transaction.refs[statement.name] = statement.version
+            transaction.releases[statement.name] = statement.release
+        return _finish(context, transaction, switch_to=switch_to)
+
+
+@contextmanager
+def _transaction(context: Context) -> Iterator[_Transaction]:
+    """Hold the lock and a stage; if the block fails, nothing of it is left."""
+    layout, done = context.layout, False
     with node.changing(
         layout, purpose="install", timeout_s=context.lock_timeout_s, waiting=context.waiting
     ):
@@ -68,37 +96,14 @@ def install(
         with files.directory(layout.private) as private_fd:
             transaction = _Transaction(node.new_stage(layout), private_fd)
             try:
-                for path in paths:
-                    _take(context, transaction, path, policy, allow_downgrade=allow_downgrade)
-                return _finish(context, transaction, switch_to=switch_to)
+                yield transaction
+                done = True
             except OSError as error:
                 raise files.translate_os_error(error, "installing") from error
             finally:
                 files.remove_tree(transaction.directory)
-
-
-def _take(
-    context: Context,
-    transaction: _Transaction,
-    path: str,
-    policy: TrustPolicy,
-    *,
-    allow_downgrade: bool,
-) -> None:
-    """Verify one bundle and stage it, unless it is there already."""
-    layout = context.layout
-    with open_source(path) as source:
-        context.report.step(f"verifying {source.name}")
-        authentic = authenticity.authenticate(source, policy, now=context.now)
-        statement = authentic.statement
-        if statement.name in transaction.refs:
-            raise UsageError(f"two bundles of {statement.name} cannot be installed at once")
-        if not allow_downgrade:
-            check_downgrade(layout, statement.name, statement.release)
-        if not is_installed(layout, statement.name, statement.version, statement.manifest_sha256):
-            _stage(context, transaction, source, authentic)
-        transaction.refs[statement.name] = statement.version
-        transaction.releases[statement.name] = statement.release
+                for manifest in () if done else transaction.begun:
+                    removal.free_contents(layout, manifest)
 
 
 def _stage(
@@ -107,6 +112,7 @@ def _stage(
     bundle = authenticity.open_bundle(source, authentic)
     stage.check_requirements(bundle.manifest, root=context.layout.root)
     context.report.step(f"unpacking {bundle.statement.name} {bundle.statement.version}")
+    transaction.begun.append(bundle.manifest)
     transaction.staged.append(
         stage.stage(
             context.layout,
@@ -118,6 +124,40 @@ def _stage(
             progress=context.report.advance,
         )
     )
+
+
+def _is_there(
+    layout: Layout,
+    statement: Statement,
+    others: Mapping[AppName, Version],
+    *,
+    switch_to: bool,
+    allow_downgrade: bool,
+) -> bool:
+    """Whether exactly this bundle is on disk already; or refuse it.
+
+    Args:
+        others: What else is installed at once.
+
+    Raises:
+        DowngradeError: It is older than what this node accepted. Installing once more what is
+            current (or, without a switch, what is there) changes nothing and is no downgrade.
+        ConflictError: The version is there, but with other content.
+    """
+    name, version = statement.name, statement.version
+    if name in others:
+        raise UsageError(f"two bundles of {name} cannot be installed at once")
+    about = versions.read_about(layout, name, version)
+    same = about is not None and about.digest == statement.manifest_sha256
+    stays = same and (not switch_to or generations.current_version(layout, name) == version)
+    if not allow_downgrade and not stays:
+        check_downgrade(layout, name, statement.release)
+    if about is not None and not same:
+        raise ConflictError(
+            f"{name} {version} is installed with other content",
+            hint=f"a new content needs a new version; or first: appb remove {name}@{version}",
+        )
+    return same
 
 
 def check_downgrade(layout: Layout, name: AppName, release: int) -> None:
@@ -135,54 +175,46 @@ def check_downgrade(layout: Layout, name: AppName, release: int) -> None:
         )
 
 
-def is_installed(layout: Layout, name: AppName, version: Version, digest: Digest) -> bool:
-    """Whether exactly this bundle is on disk.
-
-    Raises:
-        ConflictError: The version is, but with other content.
-    """
-    about = versions.read_about(layout, name, version)
-    if about is None:
-        return False
-    if about.digest != digest:
-        raise ConflictError(
-            f"{name} {version} is installed with other content",
-            hint=f"a new content needs a new version; or first: appb remove {name}@{version}",
-        )
-    return True
-
-
 def _finish(context: Context, transaction: _Transaction, *, switch_to: bool) -> Installed:
     """Publish what was staged and switch to it."""
     layout = context.layout
-    before = generations.current(layout)
-    apps = dict(before.apps) if before else {}
-    wanted = apps | transaction.refs
-    prepared = None
-    if switch_to and wanted != apps:
-        prepared = switch.prepare(context, transaction.directory, wanted, _reason(transaction))
-    if prepared:
-        generations.sync(prepared[1])
+    before, generation = _next(context, transaction.refs, switch_to=switch_to)
+    directory = None
+    if generation is not None:
+        directory = generations.prepare(generation, transaction.directory)
+        generations.sync(directory)
     for name, release in transaction.releases.items():
         if release > settings.accepted_release(layout, name):
             settings.record_release(layout, name, release)
     for each in transaction.staged:
         stage.publish(layout, each)
-    if prepared:
-        switched = switch.activate_prepared(context, before, prepared)
+    if generation is not None and directory is not None:
+        switched = switch.activate_prepared(context, before, (generation, directory))
     else:
-        outcome = "unchanged" if not transaction.staged else "installed"
+        outcome = "installed" if transaction.staged else "unchanged"
         switched = Switched(generation=before, outcome=outcome, changes=())
     return Installed(
         switched=switched,
-        versions=tuple(BundleRef(name, version) for name, version in transaction.refs.items()),
+        versions=_refs(transaction.refs),
         new_bytes=sum(each.new_bytes for each in transaction.staged),
         new_files=sum(each.new_files for each in transaction.staged),
     )
 
 
-def _reason(transaction: _Transaction) -> str:
-    return "install " + " ".join(f"{name}@{version}" for name, version in transaction.refs.items())
+def _next(
+    context: Context, refs: Mapping[AppName, Version], *, switch_to: bool
+) -> tuple[Generation | None, Generation | None]:
+    """Give the current generation, and the one that comes next unless nothing changes."""
+    before = generations.current(context.layout)
+    apps = dict(before.apps) if before else {}
+    if not switch_to or apps | dict(refs) == apps:
+        return before, None
+    reason = "install " + " ".join(map(str, _refs(refs)))
+    return before, switch.plan(context, apps | dict(refs), reason)
+
+
+def _refs(refs: Mapping[AppName, Version]) -> tuple[BundleRef, ...]:
+    return tuple(BundleRef(name, version) for name, version in refs.items())
 
 
 def plan(
@@ -195,24 +227,25 @@ def plan(
     """
     layout, policy = context.layout, authenticity.policy(context.layout)
     refs: dict[AppName, Version] = {}
+    given: set[str] = set()
     new_bytes = new_files = 0
     for path in paths:
         with open_source(path) as source:
             authentic = authenticity.authenticate(source, policy, now=context.now)
-            statement = authentic.statement
             bundle = authenticity.open_bundle(source, authentic)
-        if not allow_downgrade:
-            check_downgrade(layout, statement.name, statement.release)
-        stage.check_requirements(bundle.manifest, root=layout.root)
-        if not is_installed(layout, statement.name, statement.version, statement.manifest_sha256):
-            added_bytes, added_files = stage.count_new(layout, bundle.manifest)
+        statement = authentic.statement
+        if not _is_there(
+            layout, statement, refs, switch_to=switch_to, allow_downgrade=allow_downgrade
+        ):
+            stage.check_requirements(bundle.manifest, root=layout.root)
+            added_bytes, added_files = stage.count_new(layout, bundle.manifest, given)
             new_bytes, new_files = new_bytes + added_bytes, new_files + added_files
         refs[statement.name] = statement.version
-    before = generations.current(layout)
-    changes = switch.changes(before.apps if before else {}, refs) if switch_to else ()
+    before, generation = _next(context, refs, switch_to=switch_to)
+    found = tuple(switch.changes(before.apps if before else {}, refs)) if generation else ()
     return Installed(
-        switched=Switched(generation=before, outcome="planned", changes=tuple(changes)),
-        versions=tuple(BundleRef(name, version) for name, version in refs.items()),
+        switched=Switched(generation=generation or before, outcome="planned", changes=found),
+        versions=_refs(refs),
         new_bytes=new_bytes,
         new_files=new_files,
     )

@@ -1,9 +1,11 @@
 """`appb remove`, `gc`, `pin`, `unpin`: what leaves a node, and what must not."""
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from appbundle.bundle.manifest import Manifest
 from appbundle.errors import ConflictError, CorruptError, NotFoundError
 from appbundle.flows import switch
 from appbundle.flows.context import Context
@@ -11,6 +13,7 @@ from appbundle.layout import Layout
 from appbundle.names import AppName, BundleRef, Version
 from appbundle.store import (
     generations,
+    listed,
     manifests,
     node,
     pins,
@@ -21,7 +24,8 @@ from appbundle.store import (
     usage,
     versions,
 )
-from appbundle.store.retention import Policy, Verdict
+from appbundle.store.generations import Generation
+from appbundle.store.retention import Key, Policy, Verdict
 from appbundle.system import files
 
 
@@ -31,7 +35,8 @@ class Removed:
 
     Args:
         versions: That are gone.
-        generations: Numbers of the generations that named them, gone too.
+        generations: Numbers of the generations that named them, gone too. The newest stays: it
+            keeps numbers from coming back.
         generation: What is current now; None if nothing ever was.
         purged: Whether the app's state was removed as well.
     """
@@ -62,16 +67,15 @@ def remove(
         purge: Remove the app's state too; only with the whole app.
 
     Raises:
-        NotFoundError: It is not installed.
+        NotFoundError: It is not installed (and, to purge, has no state either).
         ConflictError: It is current (one version), pinned, or a process runs from it.
     """
     if dry_run:
-        return _plan_removal(context.layout, ref, purge=purge)
+        return _plan_removal(context, ref, purge=purge)[0]
     with _changing(context, "remove"):
-        plan = _plan_removal(context.layout, ref, purge=purge)
-        current = generations.current(context.layout)
-        if ref.version is None and current is not None and ref.name in current.apps:
-            _drop_app(context, ref.name)
+        plan, without = _plan_removal(context, ref, purge=purge)
+        if without is not None:
+            switch.make_current(context, generations.current(context.layout), without)
         for number in plan.generations:
             removal.remove_generation(context.layout, number)
         for gone in plan.versions:
@@ -80,69 +84,79 @@ def remove(
             _remove_version(context.layout, gone.name, gone.version)
         if purge:
             state.purge(context.layout, ref.name)
-        return Removed(
-            versions=plan.versions,
-            generations=plan.generations,
-            generation=generations.current_number(context.layout),
-            purged=purge,
-        )
+        return plan
 
 
-def _plan_removal(layout: Layout, ref: BundleRef, *, purge: bool) -> Removed:
-    """Decide what goes, or refuse."""
-    on_disk = versions.version_names(layout, ref.name)
-    if not on_disk or (ref.version is not None and ref.version not in on_disk):
-        raise NotFoundError(f"{ref} is not installed", hint="appb list shows what is")
+def _plan_removal(
+    context: Context, ref: BundleRef, *, purge: bool
+) -> tuple[Removed, Generation | None]:
+    """Decide what goes, or refuse.
+
+    Returns:
+        What will have been done; and the generation without the app, if it is current now.
+    """
+    layout = context.layout
+    going = _going(layout, ref, purge=purge)
+    _check_unused(layout, going)
+    current, known = generations.current(layout), generations.every(layout)
+    without = None
+    if ref.version is None and current is not None and ref.name in current.apps:
+        apps = {other: version for other, version in current.apps.items() if other != ref.name}
+        current = without = switch.plan(context, apps, f"remove {ref.name}")
+        known.append(without)
+    number = current.number if current else None
+    removed = Removed(
+        versions=tuple(BundleRef(name, version) for name, version in sorted(going)),
+        generations=tuple(retention.dead_generations(known, going, current=number)),
+        generation=number,
+        purged=purge,
+    )
+    return removed, without
+
+
+def _going(layout: Layout, ref: BundleRef, *, purge: bool) -> set[Key]:
+    """The versions that are meant, if they may be removed."""
+    on_disk = listed.version_names(layout, ref.name)
     if ref.version is not None and purge:
         raise ConflictError(
             "--purge removes an app's state, which all its versions share",
             hint=f"appb remove {ref.name} --purge",
         )
+    if ref.version is None and not on_disk and purge and state.exists(layout, ref.name):
+        return set()
+    if not on_disk or (ref.version is not None and ref.version not in on_disk):
+        raise NotFoundError(f"{ref} is not installed", hint="appb list shows what is")
     if ref.version is not None and generations.current_version(layout, ref.name) == ref.version:
         raise ConflictError(
             f"{ref} is the current version",
             hint=f"appb switch --previous {ref.name}, or remove the whole app: "
             f"appb remove {ref.name}",
         )
-    going = {(ref.name, v) for v in ([ref.version] if ref.version else on_disk)}
+    return {(ref.name, version) for version in ([ref.version] if ref.version else on_disk)}
+
+
+def _check_unused(layout: Layout, going: set[Key]) -> None:
     for key in sorted(going & pins.pinned(layout)):
         raise ConflictError(f"{key[0]} {key[1]} is pinned", hint=f"appb unpin {key[0]}@{key[1]}")
     for key in sorted(going & usage.versions_in_use(layout)):
         raise ConflictError(f"{key[0]} {key[1]} is in use by a process", hint="stop it first")
-    current = generations.current_number(layout)
-    dead = [
-        each.number
-        for each in generations.every(layout)
-        if each.number != current or ref.version is None
-        if any((name, version) in going for name, version in each.apps.items())
-    ]
-    return Removed(
-        versions=tuple(BundleRef(name, version) for name, version in sorted(going)),
-        generations=tuple(dead),
-        generation=current,
-        purged=purge,
-    )
-
-
-def _drop_app(context: Context, name: AppName) -> None:
-    """Make a generation without an app current."""
-    before = generations.current(context.layout)
-    assert before is not None
-    stage = node.new_stage(context.layout)
-    apps = {other: version for other, version in before.apps.items() if other != name}
-    prepared = switch.prepare(context, stage, apps, f"remove {name}")
-    generations.sync(prepared[1])
-    switch.activate_prepared(context, before, prepared)
-    files.remove_tree(stage)
 
 
 def _remove_version(layout: Layout, name: AppName, version: Version) -> None:
-    try:
-        manifest = manifests.read(layout, name, version)
-    except CorruptError:
-        # A damaged version must be removable; its unshared objects wait for gc.
-        manifest = None
+    manifest = next((each[2] for each in _readable_manifests(layout, [(name, version)])), None)
     removal.remove_version(layout, name, version, manifest)
+
+
+def _readable_manifests(
+    layout: Layout, keys: Iterable[Key]
+) -> Iterator[tuple[AppName, Version, Manifest]]:
+    """The manifests of versions, one at a time.
+
+    A damaged version must be removable too; its unshared objects are found with the pool's others.
+    """
+    for name, version in keys:
+        with contextlib.suppress(CorruptError):
+            yield name, version, manifests.read(layout, name, version)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,9 +189,10 @@ def _collect(context: Context, policy: Policy, *, dry_run: bool) -> Collected:
     current = generations.current(layout)
     everything = generations.every(layout)
     by_number = {each.number: each for each in everything}
-    on_disk: dict[AppName, list[tuple[Version, int]]] = {}
-    for each in versions.installed(layout):
-        on_disk.setdefault(each.name, []).append((each.version, each.about.installed_at))
+    on_disk = {
+        name: [(each.version, each.installed_at) for each in listed.versions(layout, name)]
+        for name in listed.app_names(layout)
+    }
     verdicts = retention.judge(
         on_disk,
         current=current,
@@ -192,11 +207,7 @@ def _collect(context: Context, policy: Policy, *, dry_run: bool) -> Collected:
     dead = retention.dead_generations(
         everything, frozenset(going), current=current.number if current else None
     )
-    freed = 0
-    for name, version in going:
-        freed += removal.exclusive_bytes(
-            layout, name, version, manifests.read(layout, name, version)
-        )
+    freed = removal.exclusive_bytes(layout, _readable_manifests(layout, going))
     if not dry_run:
         for number in dead:
             removal.remove_generation(layout, number)

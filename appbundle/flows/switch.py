@@ -30,7 +30,7 @@ class Switched:
     """The result of a switch.
 
     Args:
-        generation: What is current now; None on a node that never had any.
+        generation: What is current now, or would be; None on a node that never had any.
         outcome: `switched`, `unchanged`, `installed` or `planned`.
         changes: The apps whose version differs from before.
     """
@@ -68,6 +68,12 @@ def switch_previous(context: Context, *, dry_run: bool = False) -> Switched:
 
 def _previous(context: Context, *, dry_run: bool) -> Switched:
     current = generations.current(context.layout)
+    known = generations.numbers(context.layout)
+    if current is not None and current.parent not in (None, *known):
+        raise NotFoundError(
+            f"generation {current.parent}, the one before, is gone: a version of it was removed",
+            hint="appb history shows which there are; appb switch --to N chooses one",
+        )
     if current is None or current.parent is None:
         raise NotFoundError(
             "there is no generation before the current one",
@@ -154,10 +160,10 @@ def _switch_number(
     target = generations.read(context.layout, number)
     _check_complete(context, target)
     found = tuple(changes(current.apps if current else {}, target.apps, whole=True))
-    if current is not None and current.number == number:
-        return Switched(generation=current, outcome="unchanged", changes=())
     if dry_run:
         return Switched(generation=target, outcome="planned", changes=found)
+    if current is not None and current.number == number:
+        return Switched(generation=current, outcome="unchanged", changes=())
     # The apps are named before it happens: what is said must not depend on its success.
     for change in found:
         context.report.note(str(change))
@@ -188,34 +194,40 @@ def _switch_apps(
     found = tuple(changes(apps, wanted))
     for change in found:
         generations.require_version(layout, BundleRef(change.name, change.after))
-    if not found or dry_run:
+    if not found:
         outcome = "planned" if dry_run else "unchanged"
-        return Switched(generation=before, outcome=outcome, changes=found)
-    stage = node.new_stage(layout)
-    prepared = prepare(context, stage, apps | dict(wanted), reason, origins)
-    generations.sync(prepared[1])
-    switched = activate_prepared(context, before, prepared)
-    files.remove_tree(stage)
-    return switched
+        return Switched(generation=before, outcome=outcome, changes=())
+    generation = plan(context, apps | dict(wanted), reason, origins)
+    if dry_run:
+        return Switched(generation=generation, outcome="planned", changes=found)
+    return make_current(context, before, generation)
 
 
-def prepare(
+def plan(
     context: Context,
-    stage: Path,
     apps: Mapping[AppName, Version],
     reason: str,
     origins: Mapping[AppName, int] | None = None,
-) -> Prepared:
-    """Write the next generation into a stage; the caller makes it durable."""
-    return generations.prepare(
+) -> Generation:
+    """Say what the next generation would be; nothing is written."""
+    return generations.plan(
         context.layout,
-        stage,
         apps=apps,
         reason=reason,
         by=context.by,
         created_at=context.now,
         origins=origins,
     )
+
+
+def make_current(context: Context, before: Generation | None, generation: Generation) -> Switched:
+    """Write a planned generation, durably, and make it current."""
+    stage = node.new_stage(context.layout)
+    directory = generations.prepare(generation, stage)
+    generations.sync(directory)
+    switched = activate_prepared(context, before, (generation, directory))
+    files.remove_tree(stage)
+    return switched
 
 
 def activate_prepared(context: Context, before: Generation | None, prepared: Prepared) -> Switched:

@@ -109,22 +109,18 @@ def every(layout: Layout) -> list[Generation]:
     return [read(layout, number) for number in numbers(layout)]
 
 
-def prepare(
+def plan(
     layout: Layout,
-    stage: Path,
     *,
     apps: Apps,
     reason: str,
     by: str,
     created_at: int,
     origins: Mapping[AppName, int] | None = None,
-) -> tuple[Generation, Path]:
-    """Make the next generation inside a stage; it counts for nothing until `commit`.
-
-    The caller makes it durable, with everything else of its transaction or by `sync`.
+) -> Generation:
+    """Say what the next generation would be; nothing is written.
 
     Args:
-        stage: A directory of this transaction.
         apps: The versions; they need not be published yet.
         origins: As in `Generation`, for the apps that go back now; other apps keep theirs while
             their version stays.
@@ -136,7 +132,7 @@ def prepare(
         for name, origin in (before.origins if before else {}).items()
         if before and apps.get(name) == before.apps.get(name)
     }
-    generation = Generation(
+    return Generation(
         number=(known[-1] if known else 0) + 1,
         parent=before.number if before else None,
         created_at=created_at,
@@ -146,14 +142,28 @@ def prepare(
         apps=dict(sorted(apps.items())),
         origins=inherited | dict(origins or {}),
     )
+
+
+def prepare(generation: Generation, stage: Path) -> Path:
+    """Write a planned generation into a stage; it counts for nothing until `commit`.
+
+    The caller makes it durable, with everything else of its transaction or by `sync`.
+
+    Args:
+        stage: A directory of this transaction.
+    """
     directory = stage / f"generation-{files.random_name()}"
     os.mkdir(directory)
     os.chmod(directory, files.DIRECTORY_MODE)
     with files.directory(directory) as fd:
         for name, version in generation.apps.items():
-            os.symlink(f"../../../{name}/{version}", name, dir_fd=fd)
+            os.symlink(_link_target(name, version), name, dir_fd=fd)
     files.write_new(directory / RECORD, _encode(generation))
-    return generation, directory
+    return directory
+
+
+def _link_target(name: AppName, version: Version) -> str:
+    return f"../../../{name}/{version}"
 
 
 def sync(directory: Path) -> None:
@@ -191,7 +201,7 @@ def require_version(layout: Layout, ref: BundleRef) -> Version:
     Raises:
         NotFoundError: It is not.
     """
-    if ref.version is None or not os.path.isdir(layout.version(ref.name, ref.version)):
+    if ref.version is None or not _is_on_disk(layout, ref.name, ref.version):
         raise NotFoundError(f"{ref} is not installed", hint="appb list shows what is")
     return ref.version
 
@@ -201,5 +211,42 @@ def missing_versions(layout: Layout, generation: Generation) -> list[str]:
     return [
         f"{name} {version}"
         for name, version in generation.apps.items()
-        if not os.path.isdir(layout.version(name, version))
+        if not _is_on_disk(layout, name, version)
     ]
+
+
+def _is_on_disk(layout: Layout, name: AppName, version: Version) -> bool:
+    """Whether there is a version; a directory without a description is somebody else's."""
+    return os.path.lexists(layout.about(name, version))
+
+
+def wrong_links(layout: Layout, generation: Generation) -> list[tuple[str, str]]:
+    """Compare the links that services follow with the generation's record.
+
+    Returns:
+        Paths relative to `/apps`, each with what it is instead of what it should be.
+    """
+    home = f".appb/generations/{generation.number}"
+    expected = {
+        f"{home}/{name}": _link_target(name, version) for name, version in generation.apps.items()
+    }
+    expected |= {f"{name}/current": current_link_target(name) for name in generation.apps}
+    return [
+        (path, f"{found} instead of a link to {target}")
+        for path, target in expected.items()
+        if (found := _what_is_at(layout.apps / path)) != f"a link to {target}"
+    ]
+
+
+def current_link_target(name: AppName) -> str:
+    """Where `/apps/NAME/current` points, always: to the app's link in the current generation."""
+    return f"../.appb/generations/current/{name}"
+
+
+def _what_is_at(path: Path) -> str:
+    try:
+        return f"a link to {os.readlink(path)}"
+    except FileNotFoundError:
+        return "missing"
+    except OSError:
+        return "not a link"

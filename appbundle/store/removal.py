@@ -24,12 +24,17 @@ def remove_version(
     """
     node.discard(layout, layout.version(name, version))
     if manifest is not None:
-        free_objects(layout, map(object_name, _with_content(manifest.files)))
+        free_contents(layout, manifest)
     drop_empty_app(layout, name)
 
 
 def _with_content(table: Iterable[File]) -> Iterable[File]:
     return (file for file in table if file.size)
+
+
+def free_contents(layout: Layout, manifest: Manifest) -> None:
+    """Free those objects of one bundle that no version links to."""
+    free_objects(layout, map(object_name, _with_content(manifest.files)))
 
 
 def drop_empty_app(layout: Layout, name: AppName) -> None:
@@ -76,18 +81,19 @@ def free_objects(
     return count, size
 
 
-def exclusive_bytes(layout: Layout, name: AppName, version: Version, manifest: Manifest) -> int:
-    """Bytes that removing one version would free: files that only it and the pool hold."""
+def exclusive_bytes(layout: Layout, going: Iterable[tuple[AppName, Version, Manifest]]) -> int:
+    """Bytes that removing versions would free: files that only they and the pool hold."""
     freed = 0
-    with files.directory(layout.version(name, version)) as fd:
-        seen: dict[int, int] = {}
-        for file in _with_content(manifest.files):
-            try:
-                status = os.lstat(file.path, dir_fd=fd)
-            except FileNotFoundError:
-                continue
-            links = seen.setdefault(status.st_ino, status.st_nlink - 1) - 1
-            seen[status.st_ino] = links
-            if links <= 0:
-                freed += status.st_size
+    left: dict[int, int] = {}
+    for name, version, manifest in going:
+        with files.directory(layout.version(name, version)) as fd:
+            for file in _with_content(manifest.files):
+                try:
+                    status = os.lstat(file.path, dir_fd=fd)
+                except OSError:
+                    continue
+                links = left.get(status.st_ino, max(1, status.st_nlink - 1)) - 1
+                left[status.st_ino] = links
+                if links == 0:
+                    freed += status.st_size
     return freed

@@ -22,8 +22,8 @@ from appbundle.bundle.payload import Shape, measure
 from appbundle.bundle.statement import encode_signed
 from appbundle.errors import ConflictError, CorruptError, NoSpaceError, UnsupportedError
 from appbundle.layout import ABOUT, BUNDLE_DIR, MANIFEST_FRAME, SIGNED, Layout
-from appbundle.names import escape
-from appbundle.store import unpack, versions
+from appbundle.names import AppName, escape
+from appbundle.store import generations, unpack, versions
 from appbundle.store.flush import Flusher
 from appbundle.store.source import BundleDirectory, Source
 from appbundle.store.worker import FileState, Job, Task, object_name, unpacking_failed
@@ -148,7 +148,8 @@ def unpack_tree(
     """
     manifest = bundle.manifest
     shape = measure(manifest.directories, manifest.links, manifest.files)
-    os.mkdir(tree, files.DIRECTORY_MODE)
+    os.mkdir(tree)
+    os.chmod(tree, files.DIRECTORY_MODE)
     write_papers(tree, bundle, about)
     states, twins = first_states(manifest)
     with ExitStack() as opened:
@@ -309,20 +310,28 @@ def check_space(tree: Path, manifest: Manifest, states: mmap.mmap) -> tuple[int,
     return sum(sizes), len(sizes)
 
 
-def count_new(layout: Layout, manifest: Manifest) -> tuple[int, int]:
+def count_new(layout: Layout, manifest: Manifest, given: set[str]) -> tuple[int, int]:
     """Count what installing would write, without writing.
+
+    Args:
+        given: Names of objects that earlier bundles of the same installation bring; what this
+            one brings is added.
 
     Returns:
         Bytes and number of the files whose content the pool lacks.
     """
     states, _ = first_states(manifest)
+    for index, file in enumerate(manifest.files):
+        if states[index] == FileState.MISSING and object_name(file) in given:
+            states[index] = FileState.LINKED
     if layout.objects.is_dir():
         with files.directory(layout.objects) as fd:
             for index, file in enumerate(manifest.files):
                 if states[index] == FileState.MISSING and _exists(object_name(file), fd):
                     states[index] = FileState.LINKED
-    sizes = [f.size for i, f in enumerate(manifest.files) if states[i] == FileState.MISSING]
-    return sum(sizes), len(sizes)
+    new = [f for i, f in enumerate(manifest.files) if states[i] == FileState.MISSING]
+    given.update(map(object_name, new))
+    return sum(file.size for file in new), len(new)
 
 
 def _exists(name: str, dir_fd: int) -> bool:
@@ -372,12 +381,21 @@ def publish(layout: Layout, staged: Staged) -> None:
     statement = staged.bundle.statement
     if files.make_directory(layout.app(statement.name)):
         files.fsync_directory(layout.apps)
+    files.check_owner(layout.app(statement.name))
     target = layout.version(statement.name, statement.version)
     try:
         libc.rename_noreplace(str(staged.tree), str(target))
     except FileExistsError as error:
         raise ConflictError(f"{target} exists already") from error
-    current = layout.app(statement.name) / "current"
-    if not os.path.lexists(current):
-        os.symlink(f"../.appb/generations/current/{statement.name}", current)
+    link_to_current(layout, statement.name)
     files.fsync_directory(target.parent)
+
+
+def link_to_current(layout: Layout, name: AppName) -> None:
+    """Make an app's link to its current version where there is none; it never changes."""
+    path, target = layout.app(name) / "current", generations.current_link_target(name)
+    try:
+        os.symlink(target, path)
+    except FileExistsError:
+        if os.path.islink(path) and os.readlink(path) != target:
+            files.replace_link(path, target)

@@ -2,7 +2,7 @@
 
 from appbundle.layout import Layout
 from appbundle.names import AppName, Version
-from appbundle.store import versions
+from appbundle.store import listed
 from appbundle.system import in_use
 
 
@@ -10,8 +10,8 @@ def versions_in_use(layout: Layout) -> frozenset[tuple[AppName, Version]]:
     """The versions from which a process has its root, program, directory or libraries."""
     known = {
         str(layout.version(name, version)): (name, version)
-        for name in versions.app_names(layout)
-        for version in versions.version_names(layout, name)
+        for name in listed.app_names(layout)
+        for version in listed.version_names(layout, name)
     }
     prefix = str(layout.apps.resolve())
     found = set()

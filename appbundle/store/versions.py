@@ -1,9 +1,7 @@
 """Installed versions: what is there, and the short description that each carries."""
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -12,6 +10,7 @@ from appbundle.bundle.manifest import Manifest
 from appbundle.errors import CorruptError, NotFoundError
 from appbundle.layout import BUNDLE_DIR, MANIFEST_FRAME, Layout
 from appbundle.names import AppName, BundleRef, Digest, Version
+from appbundle.store import listed
 
 if TYPE_CHECKING:
     from appbundle.trust.verify import VerifiedBundle
@@ -69,19 +68,11 @@ def read_about(layout: Layout, name: AppName, version: Version) -> About | None:
     """
     path = layout.about(name, version)
     try:
-        raw = path.read_bytes()
+        return msgspec.json.decode(path.read_bytes(), type=About)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    return _decode(raw, path)
-
-
-def _decode(raw: bytes, path: str | Path) -> About:
-    try:
-        return msgspec.json.decode(raw, type=About)
-    except msgspec.MsgspecError as error:
-        raise CorruptError(
-            f"{path} is damaged: {error}", hint="appb repair restores it from the bundle file"
-        ) from error
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise listed.damaged(path, name, version, error) from error
 
 
 def find(layout: Layout, ref: BundleRef, *, current: Version | None) -> Installed:
@@ -91,6 +82,8 @@ def find(layout: Layout, ref: BundleRef, *, current: Version | None) -> Installe
         NotFoundError: It is not installed, or no version was named and none is current.
     """
     version = ref.version or current
+    if version is None and not listed.version_names(layout, ref.name):
+        raise NotFoundError(f"{ref.name} is not installed", hint="appb list shows what is")
     if version is None:
         raise NotFoundError(
             f"{ref.name} has no current version", hint=f"name one: {ref.name}@VERSION (appb list)"
@@ -103,37 +96,16 @@ def find(layout: Layout, ref: BundleRef, *, current: Version | None) -> Installe
     return Installed(name=ref.name, version=version, about=about)
 
 
-def app_names(layout: Layout) -> list[AppName]:
-    """The apps that have a directory, sorted."""
-    try:
-        with os.scandir(layout.apps) as entries:
-            names = [
-                e.name for e in entries if e.name[0] != "." and e.is_dir(follow_symlinks=False)
-            ]
-    except FileNotFoundError:
-        return []
-    return sorted(map(AppName, names))
-
-
-def version_names(layout: Layout, name: AppName) -> list[Version]:
-    """The versions of an app that are on disk, in no order that means anything."""
-    try:
-        with os.scandir(layout.app(name)) as entries:
-            return [Version(e.name) for e in entries if e.is_dir(follow_symlinks=False)]
-    except FileNotFoundError:
-        return []
-
-
 def installed(layout: Layout) -> Iterator[Installed]:
     """Every version on disk: apps sorted by name, versions from old to new."""
-    for name in app_names(layout):
+    for name in listed.app_names(layout):
         yield from installed_of(layout, name)
 
 
 def installed_of(layout: Layout, name: AppName) -> list[Installed]:
     """Every version of one app, in the order in which they were installed."""
     found = []
-    for version in version_names(layout, name):
+    for version in listed.version_names(layout, name):
         about = read_about(layout, name, version)
         if about is not None:
             found.append(Installed(name=name, version=version, about=about))

@@ -4,7 +4,6 @@ The loops here decide how fast an installation is. They hold the system calls th
 (open, write, close; or one link) and two digests, and no more.
 """
 
-import contextlib
 import errno
 import hashlib
 import json
@@ -22,9 +21,10 @@ from appbundle.bundle.container import decompress
 from appbundle.bundle.manifest import File, Manifest
 from appbundle.bundle.payload import MAX_COMPRESSED_FRAME_SIZE
 from appbundle.errors import AppbError, CorruptError
+from appbundle.layout import BUNDLE_DIR
 from appbundle.names import escape
 from appbundle.system import libc
-from appbundle.system.files import DIRECTORY_MODE, translate_os_error, write_all
+from appbundle.system.files import DIRECTORY_MODE, random_name, translate_os_error, write_all
 
 MESSAGE = struct.Struct("<BIIIB")
 """Task, first file, one past the last file, frame, slot."""
@@ -162,6 +162,8 @@ class _Hands:
     _directory: str | None = None
     _directory_fd: int = -1
     _open: _Open | None = None
+    _twins: dict[int, int] = field(default_factory=dict)
+    """Which file to link instead of the first with its content."""
     _tasks: dict[Task, Callable[[int, int], None]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -286,14 +288,15 @@ class _Hands:
     def _copy(self, first: int, last: int) -> None:
         for index in range(first, last):
             if self.job.states[index] == FileState.MISSING:
-                self._copy_one(index, self.job.manifest.files[index])
+                file = self.job.manifest.files[index]
+                self._copy_one(index, file, self.job.source_fd, to=file)
 
-    def _copy_one(self, index: int, file: File) -> None:
-        """Copy a file from the bundle directory, digesting the very bytes that are written."""
+    def _copy_one(self, index: int, file: File, source_fd: int, *, to: File) -> None:
+        """Copy a file from another tree, digesting the very bytes that are written."""
         digest, left = hashlib.sha256(), file.size
-        source = os.open(file.path, _READ, dir_fd=self.job.source_fd)
+        source = os.open(file.path, _READ, dir_fd=source_fd)
         try:
-            target = self._create(file)
+            target = self._create(to)
             try:
                 while chunk := os.read(source, _COPY_SIZE):
                     left -= len(chunk)
@@ -312,16 +315,24 @@ class _Hands:
     def _link_twins(self, first: int, last: int) -> None:
         job, files = self.job, self.job.manifest.files
         for index in range(first, last):
-            if job.states[index] == FileState.TWIN:
-                name = self._enter(files[index].path)
-                source = files[job.twins[index]].path
+            if job.states[index] != FileState.TWIN:
+                continue
+            original = job.twins[index]
+            name = self._enter(files[index].path)
+            try:
                 os.link(
-                    source,
+                    files[self._twins.get(original, original)].path,
                     name,
                     src_dir_fd=job.tree_fd,
                     dst_dir_fd=self._directory_fd,
                     follow_symlinks=False,
                 )
+            except OSError as error:
+                # An inode that has all the links it can have: copy it, and go on with the copy.
+                if error.errno != errno.EMLINK:
+                    raise
+                self._copy_one(index, files[original], job.tree_fd, to=files[index])
+                self._twins[original] = index
 
     def _pool(self, first: int, last: int) -> None:
         job, states, files, link = self.job, self.job.states, self.job.manifest.files, os.link
@@ -345,18 +356,21 @@ class _Hands:
 
     def _replace_object(self, name: str, file: File) -> None:
         """The pool's inode has no links left to give: put the new one in its place."""
-        target = object_name(file)
-        temporary = f"{target}.{os.getpid()}"
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary, dir_fd=self.job.objects_fd)
+        # In the stage, so that nothing strange is left in the pool by a death before the rename.
+        temporary = f"{BUNDLE_DIR}/{random_name()}"
         os.link(
             name,
             temporary,
             src_dir_fd=self._directory_fd,
-            dst_dir_fd=self.job.objects_fd,
+            dst_dir_fd=self.job.tree_fd,
             follow_symlinks=False,
         )
-        os.rename(temporary, target, src_dir_fd=self.job.objects_fd, dst_dir_fd=self.job.objects_fd)
+        os.rename(
+            temporary,
+            object_name(file),
+            src_dir_fd=self.job.tree_fd,
+            dst_dir_fd=self.job.objects_fd,
+        )
 
 
 def check_frame(compressed: bytes | memoryview, sha256: str, index: int) -> None:

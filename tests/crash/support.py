@@ -16,8 +16,8 @@ from appbundle.build import encode
 from appbundle.bundle.manifest import Manifest
 from appbundle.bundle.statement import Signed, encode_statement
 from appbundle.cli import main as cli
-from appbundle.flows import describe
 from appbundle.flows import install as installing
+from appbundle.flows import listing
 from appbundle.flows import remove as removing
 from appbundle.flows import switch as switching
 from appbundle.flows import verify as verifying
@@ -158,8 +158,8 @@ class Node:
 
     def looks(self) -> Looks:
         """What `list` and `history` say; fails if either cannot be said."""
-        number, generations = describe.history(self.layout)
-        apps = describe.apps(self.layout)
+        number, generations = listing.history(self.layout)
+        apps = listing.apps(self.layout)
         return Looks(
             current=number,
             apps={app.name: app.current for app in apps if app.current is not None},
