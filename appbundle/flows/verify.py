@@ -1,23 +1,40 @@
 """`appb verify` and `repair`: what is on disk against what was signed, and making it so again."""
 
+import contextlib
+import posixpath
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from appbundle.bundle.audit import check_manifest_frame, check_stream
 from appbundle.bundle.manifest import File, Manifest
-from appbundle.errors import AppbError, ConflictError, CorruptError, NotFoundError, TrustError
+from appbundle.bundle.statement import parse_statement
+from appbundle.errors import ConflictError, CorruptError, NotFoundError, TrustError
 from appbundle.flows import authenticity
 from appbundle.flows.context import Context
-from appbundle.layout import Layout
-from appbundle.names import BundleRef
-from appbundle.store import check, frames, generations, manifests, node, repair, stage, versions
+from appbundle.flows.sign import describe_signatures
+from appbundle.layout import ABOUT, BUNDLE_DIR, SIGNED, Layout
+from appbundle.names import AppName, BundleRef, Version
+from appbundle.store import (
+    check,
+    frames,
+    generations,
+    listed,
+    manifests,
+    node,
+    repair,
+    stage,
+    versions,
+)
 from appbundle.store.check import Digests, Problem
+from appbundle.store.retention import Key
 from appbundle.store.source import BundleStream, open_source
-from appbundle.store.versions import Installed
+from appbundle.store.versions import About
 from appbundle.system import files
 from appbundle.trust import verify as trust
-from appbundle.trust.verify import TrustPolicy
+from appbundle.trust.verify import TrustPolicy, VerifiedBundle
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,11 +63,10 @@ def verify(context: Context, ref: BundleRef | None = None, *, full: bool = False
         full: Also read the pool when only one app was named.
     """
     layout, policy = context.layout, authenticity.policy(context.layout)
-    chosen = list(_chosen(layout, ref))
     digests, problems, checked = Digests(), [], 0
-    for each in chosen:
-        context.report.step(f"verifying {each.name} {each.version}")
-        found, count = _verify_version(context, each, policy, digests)
+    for name, version in _chosen(layout, ref):
+        context.report.step(f"verifying {name} {version}")
+        found, count = _verify_version(context, name, version, policy, digests)
         problems += found
         checked += count
     if ref is None or full:
@@ -63,55 +79,89 @@ def verify(context: Context, ref: BundleRef | None = None, *, full: bool = False
     return Verified(checked_files=checked, problems=tuple(problems))
 
 
-def _chosen(layout: Layout, ref: BundleRef | None) -> Iterable[Installed]:
+def _chosen(layout: Layout, ref: BundleRef | None) -> list[Key]:
+    """What is to be verified: every directory where a version may be, also a damaged one's."""
+    names = listed.app_names(layout) if ref is None else [ref.name]
+    found = [(name, v) for name in names for v in sorted(listed.version_names(layout, name))]
     if ref is None:
-        return versions.installed(layout)
-    if ref.version is not None:
-        return [versions.find(layout, ref, current=None)]
-    found = versions.installed_of(layout, ref.name)
+        return found
+    found = [key for key in found if ref.version in (None, key[1])]
     if not found:
-        raise NotFoundError(f"{ref.name} is not installed", hint="appb list shows what is")
+        raise NotFoundError(f"{ref} is not installed", hint="appb list shows what is")
     return found
 
 
 def _verify_version(
-    context: Context, installed: Installed, policy: TrustPolicy, digests: Digests
+    context: Context, name: AppName, version: Version, policy: TrustPolicy, digests: Digests
 ) -> tuple[list[Problem], int]:
-    layout = context.layout
-    prefix = f"{installed.name}/{installed.version}"
+    layout, prefix = context.layout, f"{name}/{version}"
+    about, problems = _read_about(layout, name, version)
     try:
-        manifest = _authentic_manifest(layout, installed, policy)
+        bundle = _authentic_bundle(
+            layout, name, version, policy, now=about.installed_at if about else context.now
+        )
     except TrustError as error:
-        return [Problem(f"{prefix}/.bundle/signed", error.what)], 0
+        return [*problems, Problem(f"{prefix}/{BUNDLE_DIR}/{SIGNED}", error.what)], 0
     except CorruptError as error:
-        return [Problem(f"{prefix}/.bundle", error.what)], 0
-    total, done = len(manifest.files), 0
+        return [*problems, Problem(f"{prefix}/{BUNDLE_DIR}", error.what)], 0
+    if about is not None and not _agrees(about, bundle):
+        problems.append(Problem(_about_path(name, version), "not what the manifest says"))
+    total, done = len(bundle.manifest.files), 0
 
     def advance(count: int) -> None:
         nonlocal done
         done = min(total, done + count)
         context.report.advance(done, total)
 
-    tree = layout.version(installed.name, installed.version)
-    found = check.check_tree(tree, manifest, digests, progress=advance)
-    return [Problem(f"{prefix}/{each.path}", each.problem) for each in found], total
+    tree = layout.version(name, version)
+    found = check.check_tree(tree, bundle.manifest, digests, progress=advance)
+    return problems + _below(prefix, found), total
 
 
-def _authentic_manifest(layout: Layout, installed: Installed, policy: TrustPolicy) -> Manifest:
-    """Check a version's own signature again, as of the time when it was installed."""
-    papers = manifests.read_papers(layout, installed.name, installed.version)
+def _below(prefix: str, problems: Iterable[Problem]) -> list[Problem]:
+    return [Problem(posixpath.normpath(f"{prefix}/{p.path}"), p.problem) for p in problems]
+
+
+def _about_path(name: AppName, version: Version) -> str:
+    return f"{name}/{version}/{BUNDLE_DIR}/{ABOUT}"
+
+
+def _read_about(
+    layout: Layout, name: AppName, version: Version
+) -> tuple[About | None, list[Problem]]:
+    """Read a version's description, or say what is wrong with it."""
+    try:
+        about = versions.read_about(layout, name, version)
+    except CorruptError:
+        return None, [Problem(_about_path(name, version), "damaged")]
+    return about, [] if about else [Problem(_about_path(name, version), "missing")]
+
+
+def _authentic_bundle(
+    layout: Layout, name: AppName, version: Version, policy: TrustPolicy, *, now: int
+) -> VerifiedBundle:
+    """Check a version's own signature again.
+
+    Args:
+        now: When it was installed: a key that was valid then was good enough.
+    """
+    papers = manifests.read_papers(layout, name, version)
     authentic = trust.authenticate(
-        papers.signed.statement,
-        papers.signed.signatures,
-        policy,
-        installed.about.installed_at,
-        file=f"{installed.name} {installed.version}",
+        papers.signed.statement, papers.signed.signatures, policy, now, file=f"{name} {version}"
     )
-    bundle = trust.open_manifest(authentic, papers.manifest_frame)
-    expected = versions.describe(bundle, installed_at=installed.about.installed_at)
-    if expected.digest != installed.about.digest or expected.manifest != installed.about.manifest:
-        raise CorruptError("about.json is not what the manifest says")
-    return bundle.manifest
+    if (authentic.statement.name, authentic.statement.version) != (name, version):
+        raise CorruptError(f"these are the papers of {authentic.statement.name}")
+    return trust.open_manifest(authentic, papers.manifest_frame)
+
+
+def _agrees(about: About, bundle: VerifiedBundle) -> bool:
+    """Whether a version's description says what its papers do.
+
+    Who was trusted when it came cannot be known any more, but only who signed can have been.
+    """
+    expected = versions.describe(bundle, installed_at=about.installed_at)
+    signed = {each["fingerprint"] for each in describe_signatures(bundle.signed)}
+    return expected == replace(about, signers=expected.signers) and signed >= set(about.signers)
 
 
 def _check_generations(layout: Layout) -> list[Problem]:
@@ -119,8 +169,11 @@ def _check_generations(layout: Layout) -> list[Problem]:
     if current is None:
         return []
     return [
-        Problem(f".appb/generations/{current.number}", f"needs {missing}, which is not on disk")
-        for missing in generations.missing_versions(layout, current)
+        *(
+            Problem(f".appb/generations/{current.number}", f"needs {missing}, which is not on disk")
+            for missing in generations.missing_versions(layout, current)
+        ),
+        *(Problem(path, what) for path, what in generations.wrong_links(layout, current)),
     ]
 
 
@@ -148,7 +201,7 @@ class Repaired:
 
     Args:
         ref: The version.
-        problems: What had differed.
+        problems: What had differed; paths are relative to `/apps`.
         objects: Damaged pool objects that were dropped.
         relinked: Files of other versions that shared the damage and are whole again.
     """
@@ -183,10 +236,9 @@ def repair_from(context: Context, path: str) -> Repaired:
             tree = layout.version(statement.name, statement.version)
             if not tree.is_dir():
                 raise NotFoundError(f"{ref} is not installed", hint=f"appb install {path}")
-            installed_at = _installed_at(context, ref, statement.manifest_sha256)
-            digests = Digests()
+            _check_same_bundle(layout, ref, statement.manifest_sha256)
             context.report.step(f"verifying {ref}")
-            problems = check.check_tree(tree, bundle.manifest, digests, progress=lambda _: None)
+            about, problems = _find_problems(layout, bundle)
             objects = check.drop_damaged_objects(layout, bundle.manifest.files)
             context.report.step(f"unpacking {ref}")
             directory = node.new_stage(layout)
@@ -197,10 +249,11 @@ def repair_from(context: Context, path: str) -> Repaired:
                     directory / "tree",
                     bundle,
                     source,
-                    installed_at=installed_at,
+                    installed_at=about.installed_at if about else context.now,
                     progress=context.report.advance,
                 )
                 repair.exchange(staged.tree, tree)
+                stage.link_to_current(layout, ref.name)
                 relinked = _relink_others(context, ref, bundle.manifest, directory)
             except OSError as error:
                 raise files.translate_os_error(error, f"repairing {ref}") from error
@@ -209,18 +262,37 @@ def repair_from(context: Context, path: str) -> Repaired:
     return Repaired(ref=ref, problems=tuple(problems), objects=objects, relinked=relinked)
 
 
-def _installed_at(context: Context, ref: BundleRef, digest: str) -> int:
-    """When the damaged version was installed; now, if it cannot say."""
-    assert ref.version is not None
+def _find_problems(layout: Layout, bundle: VerifiedBundle) -> tuple[About | None, list[Problem]]:
+    """Compare a version with its bundle; gives its description too, if that is sound."""
+    name, version = bundle.statement.name, bundle.statement.version
+    about, problems = _read_about(layout, name, version)
+    if about is not None and not _agrees(about, bundle):
+        about, problems = None, [Problem(_about_path(name, version), "not what the manifest says")]
     try:
-        about = versions.read_about(context.layout, ref.name, ref.version)
-    except AppbError:
-        return context.now
-    if about is None:
-        return context.now
-    if about.digest != digest:
+        manifests.read(layout, name, version)
+    except CorruptError as error:
+        problems.append(Problem(f"{name}/{version}/{BUNDLE_DIR}", error.what))
+    tree = layout.version(name, version)
+    found = check.check_tree(tree, bundle.manifest, Digests(), progress=lambda _: None)
+    return about, problems + _below(f"{name}/{version}", found)
+
+
+def _check_same_bundle(layout: Layout, ref: BundleRef, digest: str) -> None:
+    """Refuse to put another bundle in a version's place; what is damaged says nothing.
+
+    Raises:
+        ConflictError: Neither description nor papers are of this bundle.
+    """
+    assert ref.version is not None
+    said: set[str] = set()
+    with contextlib.suppress(CorruptError):
+        papers = manifests.read_papers(layout, ref.name, ref.version)
+        said.add(parse_statement(papers.signed.statement).manifest_sha256)
+    with contextlib.suppress(CorruptError):
+        about = versions.read_about(layout, ref.name, ref.version)
+        said |= {about.digest} if about else set()
+    if said and digest not in said:
         raise ConflictError(f"{ref} was installed from another bundle than this one")
-    return about.installed_at
 
 
 def _relink_others(
@@ -229,15 +301,15 @@ def _relink_others(
     """Give other versions the new objects where they shared a damaged one."""
     layout, count = context.layout, 0
     contents = {(file.sha256, file.executable) for file in manifest.files if file.size}
-    for each in versions.installed(layout):
-        if (each.name, each.version) == (repaired.name, repaired.version):
+    for name, version in _chosen(layout, None):
+        if (name, version) == (repaired.name, repaired.version):
             continue
         try:
-            other = manifests.read(layout, each.name, each.version)
+            other = manifests.read(layout, name, version)
         except CorruptError:
             continue
         shared = [file for file in other.files if (file.sha256, file.executable) in contents]
-        tree = layout.version(each.name, each.version)
+        tree = layout.version(name, version)
         damaged: list[File] = check.damaged_files(tree, shared)
         count += len(damaged) - len(check.relink(layout, directory, tree, damaged))
     return count

@@ -1,5 +1,6 @@
 """Comparing what is on disk with the signed manifest: changed, missing and extra entries."""
 
+import contextlib
 import hashlib
 import os
 import stat
@@ -86,6 +87,7 @@ def check_tree(
     """
     with files.directory(tree) as fd:
         problems = _check_content(fd, manifest, digests, progress)
+        problems += _check_homes(fd)
     problems += _extra(tree, manifest)
     return sorted(problems, key=lambda each: each.path)
 
@@ -109,16 +111,24 @@ def _check_content(
     return problems
 
 
+def _check_homes(fd: int) -> Iterator[Problem]:
+    """Check what no manifest lists: the tree's own directory, and the bundle's papers."""
+    homes = {".": files.DIRECTORY_MODE, BUNDLE_DIR: files.DIRECTORY_MODE}
+    for path, mode in (homes | dict.fromkeys(sorted(_PAPERS), files.FILE_MODE)).items():
+        with contextlib.suppress(OSError):
+            yield from _check_mode(path, os.lstat(path, dir_fd=fd), mode)
+
+
 def damaged_files(tree: Path, table: Iterable[File]) -> list[File]:
-    """Those files of a version whose content is not the signed one (missing ones are not these)."""
+    """Those files of a version with wrong content, mode or owner; missing ones are not these."""
     digests, damaged = Digests(), []
     with files.directory(tree) as fd:
         for file in table:
             try:
-                _, sha256 = digests.of(file.path, fd)
+                status, sha256 = digests.of(file.path, fd)
             except OSError:
                 continue
-            if sha256 != file.sha256:
+            if any(_compare(file, status, sha256)):
                 damaged.append(file)
     return damaged
 
@@ -155,11 +165,15 @@ def _check_files(fd: int, batch: Iterable[File], digests: Digests) -> Iterator[P
         except OSError as error:
             yield Problem(file.path, f"unreadable: {error.strerror}")
         else:
-            if not sha256:
-                yield Problem(file.path, "not a regular file")
-            elif sha256 != file.sha256:
-                yield Problem(file.path, "changed")
-            yield from _check_mode(file.path, status, 0o755 if file.executable else 0o644)
+            yield from _compare(file, status, sha256)
+
+
+def _compare(file: File, status: os.stat_result, sha256: str) -> Iterator[Problem]:
+    if not sha256:
+        yield Problem(file.path, "not a regular file")
+    elif sha256 != file.sha256:
+        yield Problem(file.path, "changed")
+    yield from _check_mode(file.path, status, 0o755 if file.executable else 0o644)
 
 
 def _check_mode(path: str, status: os.stat_result, expected: int) -> Iterator[Problem]:
@@ -202,8 +216,7 @@ def check_pool(layout: Layout, digests: Digests) -> tuple[int, list[Problem]]:
             mode = 0o755 if name.endswith("x") else 0o644
             if sha256 != expected:
                 problems.append(Problem(name, "damaged pool object"))
-            elif stat.S_IMODE(status.st_mode) != mode:
-                problems.append(Problem(name, "pool object of another mode"))
+            problems += _check_mode(name, status, mode)
     return len(names), problems
 
 
@@ -232,8 +245,7 @@ def drop_damaged_objects(layout: Layout, suspects: Iterable[File]) -> int:
                 status, sha256 = digests.of(name, fd)
             except FileNotFoundError:
                 continue
-            mode = 0o755 if file.executable else 0o644
-            if sha256 != file.sha256 or stat.S_IMODE(status.st_mode) != mode:
+            if any(_compare(file, status, sha256)):
                 os.unlink(name, dir_fd=fd)
                 dropped += 1
     return dropped

@@ -1,6 +1,5 @@
 """Installed versions: what is there, and the short description that each carries."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -94,22 +93,6 @@ def find(layout: Layout, ref: BundleRef, *, current: Version | None) -> Installe
             f"{ref.name} {version} is not installed", hint="appb list shows what is"
         )
     return Installed(name=ref.name, version=version, about=about)
-
-
-def installed(layout: Layout) -> Iterator[Installed]:
-    """Every version on disk: apps sorted by name, versions from old to new."""
-    for name in listed.app_names(layout):
-        yield from installed_of(layout, name)
-
-
-def installed_of(layout: Layout, name: AppName) -> list[Installed]:
-    """Every version of one app, in the order in which they were installed."""
-    found = []
-    for version in listed.version_names(layout, name):
-        about = read_about(layout, name, version)
-        if about is not None:
-            found.append(Installed(name=name, version=version, about=about))
-    return sorted(found, key=lambda each: (each.about.installed_at, each.about.manifest.release))
 
 
 def manifest_frame(layout: Layout, name: AppName, version: Version) -> bytes:
