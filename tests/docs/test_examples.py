@@ -1,0 +1,83 @@
+"""Every example of README.md and docs/ gives what the page shows."""
+
+import os
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.docs import console
+from tests.docs.place import REPOSITORY, Place
+
+# Pages below docs/commands/ are made of docs/notes/, which run in their stead.
+PAGES = [
+    path
+    for path in (REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md")))
+    if path.parent.name != "commands"
+]
+_TOOLS = ("bsdtar", "ssh-agent", "ssh-keygen", "strace", "zstd")
+
+
+def of_page(path: Path) -> list[console.Command]:
+    """The commands of a page that are run."""
+    page = path.read_text()
+    return [
+        command
+        for block in console.blocks(page)
+        if block.is_run
+        for command in console.commands(block)
+    ]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in PAGES if of_page(path)],
+    ids=lambda path: str(path.relative_to(REPOSITORY)),
+)
+def test_examples_give_what_is_shown(path: Path, place_with: Callable[[str], Place]) -> None:
+    """Each command succeeds, or shows its failure, and prints what stands below it."""
+    page = of_page(path)
+    skip_without_means(page)
+    place = place_with(console.given(path.read_text()))
+    outcomes = console.run(page, directory=place.work, environment=place.environment)
+    wrong = []
+    for outcome, following in zip(outcomes, [*page[1:], None], strict=True):
+        if not (console.agrees(outcome) and console.succeeded(outcome, following)):
+            wrong.append(
+                f"line {outcome.command.line}: $ {outcome.command.text}\n"
+                f"{outcome.output}(status {outcome.status})"
+            )
+    assert not wrong, "\n".join(wrong)
+
+
+def skip_without_means(page: list[console.Command]) -> None:
+    """Skip a page that this machine lacks privileges or tools for."""
+    text = "\n".join(command.text for command in page)
+    if os.geteuid() != 0 and re.search(r"appb run (?!.*--dry-run)", text):
+        pytest.skip("needs root: namespaces")
+    missing = [tool for tool in _TOOLS if tool in text and not shutil.which(tool)]
+    if missing:
+        pytest.skip(f"needs {', '.join(missing)}")
+
+
+@pytest.mark.parametrize(
+    ("expected", "output", "same"),
+    [
+        (("a",), "a\n", True),
+        (("a",), "a", True),
+        (("a",), "a\nb\n", False),
+        ((), "a\n", False),
+        (("a", "..."), "a\n", True),
+        (("a", "...", "d"), "a\nb\nc\nd\n", True),
+        (("a", "..."), "b\n", False),
+        (("size … MB",), "size 1.0 MB\n", True),
+        (("size … MB",), "size 1\n2 MB\n", False),
+        (("a.b",), "axb\n", False),
+    ],
+)
+def test_comparison_can_fail(expected: tuple[str, ...], output: str, same: bool) -> None:
+    """`...` stands for whole lines, `…` for text within one, and all else for itself."""
+    command = console.Command(line=1, text="true", expected=expected)
+    assert console.agrees(console.Outcome(command=command, output=output, status=0)) is same
