@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from appbundle.errors import AppbError, BuildError
+from appbundle.errors import AppbError, BuildError, NotFoundError
 from appbundle.flows.context import Context
 from appbundle.layout import Layout
 from appbundle.names import escape
@@ -39,7 +39,13 @@ class Session:
 
     @property
     def layout(self) -> Layout:
-        """The node's paths."""
+        """The node's paths.
+
+        Raises:
+            NotFoundError: The node's root is no directory: a mistyped --root is no empty node.
+        """
+        if not os.path.isdir(self.root):
+            raise NotFoundError(f"there is no directory {self.root}", hint=f"mkdir {self.root}")
         return Layout(self.root)
 
     def context(self) -> Context:
@@ -52,13 +58,15 @@ class Session:
             report=Console(verbosity=self.verbosity, as_json=self.as_json),
         )
 
-    def result(self, document: Any, words: str | None = None) -> None:
-        """Print a command's result: the document as JSON, or else the words."""
+    def result(self, document: Any, words: str) -> None:
+        """Print what was asked for: the document as JSON, or else the words."""
         Console.stop_drawing()
-        if self.as_json:
-            print(json.dumps(document, indent=1))
-        elif words is not None and self.verbosity >= 0:
-            print(words)
+        print(json.dumps(document, indent=1) if self.as_json else words)
+
+    def done(self, document: Any, words: str) -> None:
+        """Print what was done; the same, but the words are only said unless quiet is wanted."""
+        if self.as_json or self.verbosity >= 0:
+            self.result(document, words)
 
     def say(self, text: str) -> None:
         """Print talk on stderr, unless quiet or JSON is wanted."""
@@ -142,14 +150,19 @@ def print_error(error: AppbError, *, as_json: bool) -> int:
         print(json.dumps({"error": said}, indent=1))
         return error.exit_code
     red, plain = ("\033[1;31m", "\033[0m") if sys.stderr.isatty() else ("", "")
-    print(f"{red}error:{plain} {error.what}", file=sys.stderr)
+    print(f"{red}error:{plain} {_harmless(error.what)}", file=sys.stderr)
     for issue in issues:
         print(f"  {escape(issue)}", file=sys.stderr)
     if error.kept:
-        print(f"kept: {error.kept}", file=sys.stderr)
+        print(f"kept: {_harmless(error.kept)}", file=sys.stderr)
     if error.hint:
-        print(f"hint: {error.hint}", file=sys.stderr)
+        print(f"hint: {_harmless(error.hint)}", file=sys.stderr)
     return error.exit_code
+
+
+def _harmless(text: str) -> str:
+    """Escape a message whole, whatever foreign text is in it; further lines of it are indented."""
+    return "\n  ".join(escape(line, limit=4096) for line in text.split("\n"))
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -28,8 +28,15 @@ def trust_command() -> None:
     multiple=True,
     help="Apps that the key may sign for (nova-*); may be repeated. All by default.",
 )
-@click.option("--valid-after", type=_UTC, help="The key counts from this time on (UTC).")
-@click.option("--valid-before", type=_UTC, help="The key counts until this time (UTC).")
+@click.option(
+    "--valid-after",
+    metavar="TIME",
+    type=_UTC,
+    help="The key counts from this time (UTC) on: 2031-12-31, or 2031-12-31T23:59:59Z.",
+)
+@click.option(
+    "--valid-before", metavar="TIME", type=_UTC, help="The key counts until this time (UTC)."
+)
 @click.pass_obj
 def add(
     session: Session,
@@ -48,7 +55,7 @@ def add(
         valid_after=_seconds(valid_after),
         valid_before=_seconds(valid_before),
     )
-    session.result(_document(each), f"{each.key.fingerprint} may now sign for {each.names}")
+    session.done(_document(each), f"{each.key.fingerprint} may now sign for {each.names}")
 
 
 @trust_command.command(name="list")
@@ -86,7 +93,7 @@ def remove(session: Session, identifier: str) -> None:
     from appbundle.flows import trust
 
     fingerprint = trust.remove(session.context(), identifier)
-    session.result({"removed": fingerprint}, f"{fingerprint} is no longer trusted")
+    session.done({"removed": fingerprint}, f"{fingerprint} is no longer trusted")
 
 
 def _seconds(moment: datetime | None) -> int | None:
