@@ -61,7 +61,8 @@ class Session:
     def result(self, document: Any, words: str) -> None:
         """Print what was asked for: the document as JSON, or else the words."""
         Console.stop_drawing()
-        print(json.dumps(document, indent=1) if self.as_json else words)
+        # Flushed, so that hints on stderr come after it where both go into one file.
+        print(json.dumps(document, indent=1) if self.as_json else words, flush=True)
 
     def done(self, document: Any, words: str) -> None:
         """Print what was done; the same, but the words are only said unless quiet is wanted."""
