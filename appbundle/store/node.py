@@ -46,7 +46,7 @@ def changing(
 
 def prepare(layout: Layout) -> None:
     """Make the node's directories, and check that they are safe to work in."""
-    files.check_owner(layout.root)
+    files.check_owner(layout.root, may_be_sticky=True)
     if files.make_directory(layout.apps):
         files.fsync_directory(layout.root)
     files.check_owner(layout.apps)

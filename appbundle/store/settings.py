@@ -71,13 +71,15 @@ def read_allowed_signers(layout: Layout) -> str:
 
 def write_allowed_signers(layout: Layout, text: str) -> None:
     """Replace the keys that this node trusts, durably and with one rename."""
-    layout.settings.mkdir(parents=True, exist_ok=True)
+    layout.settings.parent.mkdir(parents=True, exist_ok=True)
+    files.make_directory(layout.settings)
     files.check_owner(layout.settings)
     files.write_durably(layout.allowed_signers, text.encode("utf-8", "surrogateescape"))
 
 
 def _read_safely(path: Path) -> bytes:
     try:
+        files.check_owner(path.parent)
         with open(path, "rb") as file:
             status = os.fstat(file.fileno())
             if status.st_uid not in (os.geteuid(), 0):

@@ -386,7 +386,10 @@ def publish(layout: Layout, staged: Staged) -> None:
     try:
         libc.rename_noreplace(str(staged.tree), str(target))
     except FileExistsError as error:
-        raise ConflictError(f"{target} exists already") from error
+        raise ConflictError(
+            f"{target} exists, but is no whole version",
+            hint="appb repair makes it one; appb verify says what is wrong with it",
+        ) from error
     link_to_current(layout, statement.name)
     files.fsync_directory(target.parent)
 

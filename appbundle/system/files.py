@@ -100,19 +100,27 @@ def make_directory(path: Path, *, mode: int = DIRECTORY_MODE) -> bool:
     return True
 
 
-def check_owner(path: Path) -> None:
+def check_owner(path: Path, *, may_be_sticky: bool = False) -> None:
     """Refuse a directory that someone else could change under us.
+
+    Args:
+        may_be_sticky: Others may add to it, but not replace what is ours (as in /tmp).
 
     Raises:
         UnsupportedError: It is no directory, is another user's, or others may write to it.
     """
     status = os.lstat(path)
     hint = f"make it a directory of the user who runs appb, mode 0755: {path}"
+    if stat.S_ISLNK(status.st_mode):
+        raise UnsupportedError(
+            f"{path} is a symbolic link, not a directory",
+            hint="another disk can be mounted there, also with: mount --bind",
+        )
     if not stat.S_ISDIR(status.st_mode):
         raise UnsupportedError(f"{path} is not a directory", hint=hint)
     if status.st_uid not in (os.geteuid(), 0):
         raise UnsupportedError(f"{path} belongs to another user (uid {status.st_uid})", hint=hint)
-    if status.st_mode & 0o022 and not status.st_mode & stat.S_ISVTX:
+    if status.st_mode & 0o022 and not (may_be_sticky and status.st_mode & stat.S_ISVTX):
         raise UnsupportedError(f"{path} is writable by others", hint=hint)
 
 
