@@ -112,7 +112,7 @@ def build_command(
         "files": done.files,
         "signed": done.signed,
     }
-    session.result(document, _words(done.file, done.directory, done.size_bytes, done.files))
+    session.done(document, _words(done.file, done.directory, done.size_bytes, done.files))
     if not done.signed:
         session.say(f"hint: it is not signed; appb sign {done.file or 'FILE'} --key KEY")
 

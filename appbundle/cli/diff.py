@@ -2,13 +2,14 @@
 
 import click
 
+from appbundle.cli import complete
 from appbundle.cli.session import Session, size, table
 from appbundle.flows.describe import GenerationDiff, VersionDiff
 
 
 @click.command(name="diff")
-@click.argument("first", metavar="A")
-@click.argument("second", metavar="B")
+@click.argument("first", metavar="A", shell_complete=complete.anything_or_file)
+@click.argument("second", metavar="B", shell_complete=complete.anything_or_file)
 @click.pass_obj
 def diff_command(session: Session, first: str, second: str) -> None:
     """Show what differs between two versions or two generations.

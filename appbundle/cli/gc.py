@@ -63,4 +63,4 @@ def gc_command(session: Session, keep: int | None, older_than: int | None, dry_r
     verb = "would free" if dry_run else "freed"
     summary = f"{verb} {size(done.freed_bytes)}"
     words = f"{table(('app', 'version', '', 'why'), rows)}\n{summary}" if rows else summary
-    session.result(document, words)
+    (session.result if dry_run else session.done)(document, words)

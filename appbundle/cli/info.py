@@ -6,13 +6,14 @@ from typing import Any
 
 import click
 
-from appbundle.cli import shapes
+from appbundle.cli import complete, shapes
 from appbundle.cli.session import Session, size, when
+from appbundle.errors import UsageError
 from appbundle.names import escape
 
 
 @click.command(name="info")
-@click.argument("what", metavar="FILE|APP[@VERSION]")
+@click.argument("what", metavar="FILE|APP[@VERSION]", shell_complete=complete.anything_or_file)
 @click.option("--statement", is_flag=True, help="Print only the signed statement, byte for byte.")
 @click.option(
     "--signature", metavar="N", type=int, help="Print only the N-th signature, as ssh-keygen does."
@@ -35,11 +36,19 @@ def info_command(session: Session, what: str, statement: bool, signature: int | 
     from appbundle.flows.sign import describe_signatures, nth_signature
 
     context = session.context()
-    if statement:
-        sys.stdout.buffer.write(describe.statement(context, what).statement)
-        return
-    if signature is not None:
-        sys.stdout.write(nth_signature(describe.statement(context, what), signature))
+    if statement and signature is not None:
+        raise UsageError("--statement or --signature, not both", hint="appb info --help")
+    if statement or signature is not None:
+        signed = describe.statement(context, what)
+        part = {"statement": signed.statement.decode("utf-8", "replace")}
+        if signature is not None:
+            part = {"signature": nth_signature(signed, signature)}
+        if session.as_json:
+            session.result(part, "")
+        elif statement:
+            sys.stdout.buffer.write(signed.statement)
+        else:
+            sys.stdout.write(part["signature"])
         return
     described = describe.info(context, what)
     document = shapes.about(described.about) | {"signatures": describe_signatures(described.signed)}

@@ -40,17 +40,17 @@ def install_command(
         "new_bytes": done.new_bytes,
         "new_files": done.new_files,
     }
-    session.result(document, _words(done, dry_run))
+    (session.result if dry_run else session.done)(document, _words(done, dry_run))
 
 
 def _words(done: Installed, dry_run: bool) -> str:
     names = ", ".join(f"{ref.name} {ref.version}" for ref in done.versions)
     new = f"{size(done.new_bytes)} in {done.new_files} files"
-    if dry_run:
+    if dry_run and (done.switched.changes or done.new_files):
         changes = "".join(f"\n  {change}" for change in done.switched.changes)
         return f"would install {names}: {new} to write{changes}"
-    if done.switched.outcome == "unchanged":
-        return f"{names}: installed and current already"
+    if dry_run or done.switched.outcome == "unchanged":
+        return f"{names}: installed already; nothing to change"
     generation = done.switched.generation
     after = (
         f"; generation {generation.number} is current"

@@ -32,7 +32,7 @@ def new(session: Session, file: str, comment: str | None, no_passphrase: bool) -
         comment=comment or f"{getpass.getuser()}@{socket.gethostname()}",
         passphrase=passphrase,
     )
-    session.result(
+    session.done(
         {"file": file, "public_file": f"{file}.pub", "fingerprint": public.fingerprint},
         f"{public.fingerprint} is in {file} (keep it secret) and {file}.pub (give it away)",
     )

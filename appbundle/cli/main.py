@@ -1,6 +1,7 @@
 """The command line as a whole: global options, lazy commands, errors and exit codes."""
 
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -124,7 +125,7 @@ def appb(
     `appb switch --previous` brings the whole node back.
     """
     ctx.obj = Session(
-        root=Path(os.path.abspath(root)),
+        root=Path(os.path.realpath(root)),
         as_json=as_json,
         verbosity=-1 if quiet else verbose,
         lock_timeout_s=lock_timeout,
@@ -133,6 +134,12 @@ def appb(
 
 def run_command(arguments: Sequence[str]) -> int:
     """Run `appb` with arguments, print errors, and give the exit code."""
+    # What was done is done, also if the terminal cannot show an arrow.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    if "_APPB_COMPLETE" in os.environ:
+        importlib.import_module("appbundle.cli.completion")
     arguments = _json_first(arguments)
     as_json = "--json" in arguments[:1]
     try:
@@ -141,13 +148,18 @@ def run_command(arguments: Sequence[str]) -> int:
         return print_error(error, as_json=as_json)
     except click.exceptions.Exit as error:
         return error.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        if as_json:
+            return print_error(UsageError("a command is missing", hint="appb --help"), as_json=True)
+        print(error.format_message(), file=sys.stderr)
+        return error.exit_code
     except click.UsageError as error:
         return print_error(_usage(error), as_json=as_json)
     except click.ClickException as error:
         return print_error(AppbError(error.format_message()), as_json=as_json)
     except (click.Abort, KeyboardInterrupt):
         cancelled = CancelledError(
-            "interrupted", kept="whatever had not been switched to yet was left out"
+            "interrupted", kept="what is current is as before or as wanted, whole in either case"
         )
         return print_error(cancelled, as_json=as_json)
     except BrokenPipeError:

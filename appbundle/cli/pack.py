@@ -15,4 +15,4 @@ def pack_command(session: Session, directory: str, file: str) -> None:
 
     done = sign.pack(session.context(), directory, file)
     document = {"name": done.name, "version": done.version, "digest": done.manifest_sha256}
-    session.result(document | {"file": file}, f"packed {done.name} {done.version} into {file}")
+    session.done(document | {"file": file}, f"packed {done.name} {done.version} into {file}")

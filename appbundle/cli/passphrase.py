@@ -30,7 +30,7 @@ def ask(prompt: str) -> str:
     given = _from_file()
     if given is not None:
         return given
-    if not sys.stdin.isatty():
+    if sys.stdin is None or not sys.stdin.isatty():
         raise NotFoundError(
             "the key is encrypted, and there is no terminal to ask at",
             hint=f"set {_VARIABLE}, or load the key into ssh-agent",
@@ -47,7 +47,7 @@ def ask_new() -> str:
     given = _from_file()
     if given is not None:
         return given
-    if not sys.stdin.isatty():
+    if sys.stdin is None or not sys.stdin.isatty():
         raise UsageError(
             "there is no terminal to ask for a passphrase at",
             hint=f"--no-passphrase, or set {_VARIABLE}",

@@ -2,12 +2,13 @@
 
 import click
 
+from appbundle.cli import complete
 from appbundle.cli.session import Session
 from appbundle.names import parse_ref
 
 
 @click.command(name="remove")
-@click.argument("what", metavar="APP[@VERSION]")
+@click.argument("what", metavar="APP[@VERSION]", shell_complete=complete.anything)
 @click.option("--purge", is_flag=True, help="Remove the app's state (/var/lib/APP) as well.")
 @click.option("-n", "--dry-run", is_flag=True, help="Say what would go.")
 @click.pass_obj
@@ -27,10 +28,9 @@ def remove_command(session: Session, what: str, purge: bool, dry_run: bool) -> N
         "purged": done.purged,
     }
     verb = "would remove" if dry_run else "removed"
-    words = f"{verb} {', '.join(map(str, done.versions))}"
+    gone = [*map(str, done.versions), *(["the app's state"] if done.purged else [])]
+    words = f"{verb} {', '.join(gone)}"
     if done.generations:
         numbers = ", ".join(map(str, done.generations))
         words += f"; generations that had it: {numbers}"
-    if purge:
-        words += "; and the app's state"
-    session.result(document, words)
+    (session.result if dry_run else session.done)(document, words)

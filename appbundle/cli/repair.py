@@ -28,4 +28,4 @@ def repair_command(session: Session, file: str) -> None:
         f"repaired {done.ref}: {len(done.problems)} problems, {done.objects} damaged pool objects, "
         f"{done.relinked} files of other versions"
     )
-    session.result(document, words)
+    session.done(document, words)

@@ -71,9 +71,11 @@ def command() -> click.Command:
     """The same as a click command, for help, completion and wrong usage."""
     import click
 
+    from appbundle.cli import complete
+
     @click.command("run")
     @click.option("--dry-run", is_flag=True, help="Print each step instead of doing it.")
-    @click.argument("app", metavar="APP[@VERSION]")
+    @click.argument("app", metavar="APP[@VERSION]", shell_complete=complete.anything)
     @click.argument("words", metavar="[-- COMMAND...]", nargs=-1, type=click.UNPROCESSED)
     @click.pass_obj
     def run_command(session: Session, *, dry_run: bool, app: str, words: tuple[str, ...]) -> None:

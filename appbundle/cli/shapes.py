@@ -38,12 +38,15 @@ def generation(each: "Generation") -> dict[str, Any]:
 
 def about(each: "About") -> dict[str, Any]:
     """`info`: the manifest without its tables, with digest and sizes."""
-    import msgspec
+    from msgspec.structs import asdict
 
-    document: dict[str, Any] = msgspec.to_builtins(each.manifest)
+    document = asdict(each.manifest)
     for table in ("directories", "links", "files", "frames", "outward"):
         document.pop(table, None)
+    run = document["run"]
     return document | {
+        "requires": asdict(document["requires"]),
+        "run": asdict(run) | {"argv": list(run.argv)} if run else None,
         "digest": each.digest,
         "files": each.files,
         "size_bytes": each.size_bytes,

@@ -29,4 +29,4 @@ def sign_command(session: Session, file: str, key: str) -> None:
         "fingerprint": done.fingerprint,
         "signatures": done.signatures,
     }
-    session.result(document, f"{file} is signed by {done.fingerprint}")
+    session.done(document, f"{file} is signed by {done.fingerprint}")

@@ -2,14 +2,14 @@
 
 import click
 
-from appbundle.cli import shapes
+from appbundle.cli import complete, shapes
 from appbundle.cli.session import Session
 from appbundle.errors import UsageError
 from appbundle.names import parse_app_name, parse_ref
 
 
 @click.command(name="switch")
-@click.argument("refs", metavar="[APP@VERSION]...", nargs=-1)
+@click.argument("refs", metavar="[APP@VERSION]...", nargs=-1, shell_complete=complete.versions)
 @click.option(
     "--previous", is_flag=True, help="Go back to the parent generation, or only with one APP."
 )
@@ -64,4 +64,4 @@ def switch_command(
             words = f"generation {number_now} is current already; nothing to change"
         case _:
             words = f"generation {number_now} is current"
-    session.result(shapes.switched(done), words)
+    (session.result if dry_run else session.done)(shapes.switched(done), words)

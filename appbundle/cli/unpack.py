@@ -15,4 +15,4 @@ def unpack_command(session: Session, file: str, directory: str) -> None:
 
     done = sign.unpack(session.context(), file, directory)
     document = {"name": done.name, "version": done.version, "directory": directory}
-    session.result(document, f"unpacked {done.name} {done.version} into {directory}")
+    session.done(document, f"unpacked {done.name} {done.version} into {directory}")

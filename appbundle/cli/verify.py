@@ -2,12 +2,15 @@
 
 import click
 
+from appbundle.cli import complete
 from appbundle.cli.session import Session, table
 from appbundle.names import parse_ref
 
 
 @click.command(name="verify")
-@click.argument("what", metavar="[APP[@VERSION]|FILE]", required=False)
+@click.argument(
+    "what", metavar="[APP[@VERSION]|FILE]", required=False, shell_complete=complete.anything_or_file
+)
 @click.option("--full", is_flag=True, help="Read the pool too when one app is named.")
 @click.pass_context
 def verify_command(ctx: click.Context, what: str | None, full: bool) -> None:
@@ -30,7 +33,7 @@ def verify_command(ctx: click.Context, what: str | None, full: bool) -> None:
         "problems": [{"path": p.path, "problem": p.problem} for p in found.problems],
     }
     if found.ok:
-        session.result(document, f"{found.checked_files} files are as they were signed")
+        session.done(document, f"{found.checked_files} files are as they were signed")
         return
     rows = [(each.path, each.problem) for each in found.problems]
     session.result(document, table(("path", "problem"), rows))
