@@ -45,6 +45,8 @@ class _Transaction:
     private_fd: int
     begun: list[Manifest] = field(default_factory=list)
     staged: list[stage.Staged] = field(default_factory=list)
+    published: list[stage.Staged] = field(default_factory=list)
+    number: int | None = None
     refs: dict[AppName, Version] = field(default_factory=dict)
     releases: dict[AppName, int] = field(default_factory=dict)
 
@@ -94,16 +96,32 @@ def _transaction(context: Context) -> Iterator[_Transaction]:
     ):
         # Opened before anything is written: a write error since then is reported by its sync.
         with files.directory(layout.private) as private_fd:
-            transaction = _Transaction(node.new_stage(layout), private_fd)
             try:
-                yield transaction
-                done = True
+                transaction = _Transaction(node.new_stage(layout), private_fd)
+                try:
+                    yield transaction
+                    done = True
+                finally:
+                    files.remove_tree(transaction.directory)
+                    if not done:
+                        _undo(layout, transaction)
             except OSError as error:
                 raise files.translate_os_error(error, "installing") from error
-            finally:
-                files.remove_tree(transaction.directory)
-                for manifest in () if done else transaction.begun:
-                    removal.free_contents(layout, manifest)
+
+
+def _undo(layout: Layout, transaction: _Transaction) -> None:
+    """Take back what has its place already, unless it is current; none of it needs space."""
+    number = transaction.number
+    if number is not None and number == generations.current_number(layout):
+        return
+    if number is not None and number in generations.numbers(layout):
+        removal.remove_generation(layout, number)
+    for each in transaction.published:
+        statement = each.bundle.statement
+        removal.remove_version(layout, statement.name, statement.version, each.bundle.manifest)
+    for manifest in transaction.begun:
+        removal.free_contents(layout, manifest)
+        removal.drop_empty_app(layout, AppName(manifest.name))
 
 
 def _stage(
@@ -183,11 +201,13 @@ def _finish(context: Context, transaction: _Transaction, *, switch_to: bool) -> 
     if generation is not None:
         directory = generations.prepare(generation, transaction.directory)
         generations.sync(directory)
+        transaction.number = generation.number
     for name, release in transaction.releases.items():
         if release > settings.accepted_release(layout, name):
             settings.record_release(layout, name, release)
     for each in transaction.staged:
         stage.publish(layout, each)
+        transaction.published.append(each)
     if generation is not None and directory is not None:
         switched = switch.activate_prepared(context, before, (generation, directory))
     else:

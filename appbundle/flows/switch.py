@@ -223,11 +223,12 @@ def plan(
 def make_current(context: Context, before: Generation | None, generation: Generation) -> Switched:
     """Write a planned generation, durably, and make it current."""
     stage = node.new_stage(context.layout)
-    directory = generations.prepare(generation, stage)
-    generations.sync(directory)
-    switched = activate_prepared(context, before, (generation, directory))
-    files.remove_tree(stage)
-    return switched
+    try:
+        directory = generations.prepare(generation, stage)
+        generations.sync(directory)
+        return activate_prepared(context, before, (generation, directory))
+    finally:
+        files.remove_tree(stage)
 
 
 def activate_prepared(context: Context, before: Generation | None, prepared: Prepared) -> Switched:

@@ -4,6 +4,7 @@ A generation is a directory of links with a record. It appears with one rename a
 changed, but for its outcome; which one is current is one symbolic link, and nothing else.
 """
 
+import contextlib
 import json
 import os
 from collections.abc import Mapping
@@ -18,6 +19,8 @@ from appbundle.system import files
 
 RECORD = "generation.json"
 """No app has this name: names hold no dot."""
+READY = "current.link"
+"""A link to the generation's own number, which one rename turns into `generations/current`."""
 
 Apps = Mapping[AppName, Version]
 
@@ -158,6 +161,7 @@ def prepare(generation: Generation, stage: Path) -> Path:
     with files.directory(directory) as fd:
         for name, version in generation.apps.items():
             os.symlink(_link_target(name, version), name, dir_fd=fd)
+        os.symlink(str(generation.number), READY, dir_fd=fd)
     files.write_new(directory / RECORD, _encode(generation))
     return directory
 
@@ -180,8 +184,19 @@ def commit(layout: Layout, generation: Generation, directory: Path) -> None:
 
 
 def activate(layout: Layout, number: int) -> None:
-    """Make a generation the current one: one rename for all apps of the node. ★"""
-    files.replace_link(layout.current_generation, str(number))
+    """Make a generation the current one: one rename for all apps of the node. ★
+
+    The link that is renamed lies ready in the generation, so that this takes neither a block nor
+    an inode: whoever wants to go back on a full disk can.
+    """
+    ready = layout.generations / str(number) / READY
+    try:
+        os.rename(ready, layout.current_generation)
+        files.fsync_directory(layout.generations)
+    except FileNotFoundError:
+        files.replace_link(layout.current_generation, str(number))
+    with contextlib.suppress(OSError):
+        os.symlink(str(number), ready)
 
 
 def record_outcome(layout: Layout, generation: Generation, outcome: str) -> Generation:

@@ -35,11 +35,21 @@ def lock(
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, _MODE)
     try:
         _acquire(fd, timeout_s, waiting)
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, f"{purpose} (process {os.getpid()})\n".encode(), 0)
+        _say_who(fd, f"{purpose} (process {os.getpid()})\n".encode())
         yield
     finally:
         os.close(fd)
+
+
+def _say_who(fd: int, holder: bytes) -> None:
+    """Name the holder in the file, over the last one's name: that needs no new block."""
+    try:
+        os.pwrite(fd, holder, 0)
+        os.ftruncate(fd, len(holder))
+    except OSError:
+        # On a full disk that was never locked before there is no room for a name. A lock without
+        # one is as good, and what frees space (`appb gc`) must get it.
+        os.ftruncate(fd, 0)
 
 
 def _acquire(fd: int, timeout_s: float, waiting: Callable[[str], None] | None) -> None:
@@ -49,7 +59,8 @@ def _acquire(fd: int, timeout_s: float, waiting: Callable[[str], None] | None) -
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return
         except BlockingIOError:
-            holder = os.pread(fd, 200, 0).decode("utf-8", "replace").strip() or "another appb"
+            said = os.pread(fd, 200, 0).decode("utf-8", "replace")
+            holder = said.partition("\n")[0] or "another appb"
         if time.monotonic() >= deadline:
             raise LockedError(
                 f"this node is being changed by: {holder}",

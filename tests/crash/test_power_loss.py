@@ -20,14 +20,14 @@ from pathlib import Path
 
 import pytest
 
-from .disks import ext4, mounted, needs_disks, xfs
+from .disks import make_ext4, make_xfs, mounted, needs_disks
 from .support import Content, Looks, Node, make_bundle, memory_directory, new_node, run_cli
 
 pytestmark = [pytest.mark.root, pytest.mark.slow, needs_disks]
 
 CUTS = int(os.environ.get("APPB_POWER_CUTS", "40"))
 SEED = int(os.environ.get("APPB_POWER_SEED", "1"))
-_MERCILESS = "commit=1,data=writeback,noauto_da_alloc"
+_MERCILESS = ("commit=1", "data=writeback", "noauto_da_alloc")
 _FICLONE = 0x40049409
 
 
@@ -214,15 +214,16 @@ def test_power_cuts() -> None:
     pause = random.Random(SEED)
     with memory_directory() as memory:
         bundles = _bundles(memory)
-        with xfs(memory / "host.img", size_bytes=4 << 30) as host:
-            with ext4(host / "disk.img", size_bytes=64 << 20, mount_options=_MERCILESS) as disk:
+        with mounted(make_xfs(memory / "host.img", size_bytes=4 << 30)) as host:
+            image = make_ext4(host / "disk.img", size_bytes=64 << 20)
+            with mounted(image, *_MERCILESS) as disk:
                 node, cuts = new_node(disk / "node"), []
                 os.sync()
                 with _working(node, bundles) as work:
                     began = time.monotonic()
                     for number in range(1, CUTS + 1):
                         time.sleep(pause.uniform(0, 0.15))
-                        cuts.append(_cut(host / "disk.img", work, number, began))
+                        cuts.append(_cut(image, work, number, began))
                     assert work.listen() >= len(WORK), "too little was done meanwhile"
             found = {_check(cut, bundles) for cut in cuts}
     assert len(found) > len(WORK) // 2, "the cuts were all at the same moment"
