@@ -382,6 +382,8 @@ def publish(layout: Layout, staged: Staged) -> None:
     if files.make_directory(layout.app(statement.name)):
         files.fsync_directory(layout.apps)
     files.check_owner(layout.app(statement.name))
+    # First, so that no death can leave a version of an app without it.
+    link_to_current(layout, statement.name)
     target = layout.version(statement.name, statement.version)
     try:
         libc.rename_noreplace(str(staged.tree), str(target))
@@ -390,7 +392,6 @@ def publish(layout: Layout, staged: Staged) -> None:
             f"{target} exists, but is no whole version",
             hint="appb repair makes it one; appb verify says what is wrong with it",
         ) from error
-    link_to_current(layout, statement.name)
     files.fsync_directory(target.parent)
 
 
