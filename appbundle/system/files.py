@@ -137,16 +137,20 @@ def remove_tree(path: str | Path) -> None:
         return
     # Only an owner without privileges can be kept out by modes; it makes its own way in.
     if os.geteuid() != 0:
-        for here, _, _ in os.walk(path, onerror=_open_up):
-            os.chmod(here, PRIVATE_MODE)
+        _open_up(os.fspath(path))
     # Not at the top: what removes nothing (`appb switch`) need not load its compressors.
     import shutil
 
     shutil.rmtree(path)
 
 
-def _open_up(error: OSError) -> None:
-    os.chmod(error.filename, PRIVATE_MODE)
+def _open_up(path: str) -> None:
+    """Let the owner into a directory and all those below it, before looking what is there."""
+    os.chmod(path, PRIVATE_MODE)
+    with os.scandir(path) as entries:
+        below = [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+    for each in below:
+        _open_up(each)
 
 
 def free_space(path: Path) -> tuple[int, int]:
