@@ -9,7 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from appbundle.bundle.container import END_FRAME, Head, read_exactly, read_head
-from appbundle.bundle.statement import MAX_AREA_SIZE, MAX_MANIFEST_SIZE, Signed, parse_signed
+from appbundle.bundle.statement import (
+    MAX_AREA_SIZE,
+    MAX_MANIFEST_SIZE,
+    Signed,
+    encode_signed,
+    parse_signed,
+)
 from appbundle.errors import CorruptError, NotFoundError, UsageError
 from appbundle.layout import BUNDLE_DIR, MANIFEST_FRAME, SIGNED
 from appbundle.names import escape
@@ -74,7 +80,12 @@ class BundleDirectory:
 
     def signed(self) -> Signed:
         """Read statement and signatures."""
-        return parse_signed(self._read_inside(SIGNED, MAX_AREA_SIZE))
+        area = self._read_inside(SIGNED, MAX_AREA_SIZE)
+        signed = parse_signed(area)
+        # One statement has one encoding: here the area has no padding.
+        if encode_signed(signed) != area:
+            raise CorruptError(f"{self.name}: {BUNDLE_DIR}/{SIGNED} has something behind its end")
+        return signed
 
     def manifest_frame(self, size: int) -> bytes:
         """Read the manifest frame; `size` is what the authenticated statement says."""

@@ -11,6 +11,7 @@ import mmap
 import os
 import signal
 import socket
+import stat
 import struct
 from array import array
 from collections.abc import Callable
@@ -296,6 +297,8 @@ class _Hands:
         digest, left = hashlib.sha256(), file.size
         source = os.open(file.path, _READ, dir_fd=source_fd)
         try:
+            if not stat.S_ISREG(os.fstat(source).st_mode):
+                raise _wrong_content(file)
             target = self._create(to)
             try:
                 while chunk := os.read(source, _COPY_SIZE):
@@ -344,15 +347,20 @@ class _Hands:
             file = files[index]
             name = self._enter(file.path)
             try:
-                link(
-                    name,
-                    object_name(file),
-                    src_dir_fd=self._directory_fd,
-                    dst_dir_fd=objects_fd,
-                    follow_symlinks=False,
-                )
-            except FileExistsError:
-                self._replace_object(name, file)
+                try:
+                    link(
+                        name,
+                        object_name(file),
+                        src_dir_fd=self._directory_fd,
+                        dst_dir_fd=objects_fd,
+                        follow_symlinks=False,
+                    )
+                except FileExistsError:
+                    self._replace_object(name, file)
+            except OSError as error:
+                # Its repetitions in this bundle took all the links; one of their copies comes too.
+                if error.errno != errno.EMLINK:
+                    raise
 
     def _replace_object(self, name: str, file: File) -> None:
         """The pool's inode has no links left to give: put the new one in its place."""
