@@ -44,11 +44,11 @@ def test_examples_give_what_is_shown(path: Path, place_with: Callable[[str], Pla
     outcomes = console.run(page, directory=place.work, environment=place.environment)
     wrong = []
     for outcome, following in zip(outcomes, [*page[1:], None], strict=True):
-        if not (console.agrees(outcome) and console.succeeded(outcome, following)):
-            wrong.append(
-                f"line {outcome.command.line}: $ {outcome.command.text}\n"
-                f"{outcome.output}(status {outcome.status})"
-            )
+        where = f"line {outcome.command.line}: $ {outcome.command.text}\n{outcome.output}"
+        if not console.agrees(outcome):
+            wrong.append(f"{where}(not what is shown)")
+        if not console.succeeded(outcome, following):
+            wrong.append(f"{where}(status {outcome.status}, and no `$ echo $?` says so)")
     assert not wrong, "\n".join(wrong)
 
 
