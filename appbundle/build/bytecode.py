@@ -34,23 +34,24 @@ def compile_one(prefix: str, path: str) -> bool:
     return True
 
 
-def compile_some(prefix: str, paths: Sequence[str], start: int) -> int:
+def compile_some(prefix: str, paths: Sequence[str], start: int, pipe: int) -> None:
     """Compile from `start` on, as long as this process stays as it was.
 
-    Returns:
-        Where the next process goes on.
+    Args:
+        pipe: Told how many are done, a line each time.
     """
     modules = len(sys.modules)
     for at in range(start, len(paths)):
         if at and at % _SAY_EVERY == 0:
             print(at, flush=True)
-        if not compile_one(prefix, paths[at]) or len(sys.modules) != modules:
-            return at + 1
-    return len(paths)
+        clean = compile_one(prefix, paths[at]) and len(sys.modules) == modules
+        os.write(pipe, b"%d\n" % (at + 1))
+        if not clean:
+            break
 
 
 def in_child(prefix: str, paths: Sequence[str], start: int) -> int:
-    """Do the same in a child.
+    """Do the same in a child; gives how many are done then.
 
     Raises:
         ChildProcessError: It could not write, or died.
@@ -60,25 +61,26 @@ def in_child(prefix: str, paths: Sequence[str], start: int) -> int:
     if not child:
         status = 1
         try:
-            os.write(writer, str(compile_some(prefix, paths, start)).encode())
+            compile_some(prefix, paths, start, writer)
             status = 0
         except OSError as error:
-            print(f"{error.filename or ''}: {error.strerror}", file=sys.stderr, flush=True)
+            print(error.strerror, file=sys.stderr, flush=True)
         finally:
             os._exit(status)
     os.close(writer)
     with os.fdopen(reader) as pipe:
-        reached = pipe.read()
+        done = int((pipe.read().split() or [start])[-1])
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if status:
-        raise ChildProcessError(f"compiling ended with status {status}")
-    return int(reached)
+        raise ChildProcessError(f"compiling {paths[done]} ended with status {status}")
+    return done
 
 
 def main(prefix: str, list_file: str) -> int:
     """Compile all files of a list, and print every now and then how many are done."""
     with open(list_file, encoding="utf-8") as file:
         paths = file.read().splitlines()
+    os.umask(0o022)
     done = 0
     while done < len(paths):
         try:
