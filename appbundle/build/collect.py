@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from appbundle.build.globs import compile_globs
+from appbundle.build.inside import resolve, resolve_parent
 from appbundle.build.lock import Lock, LockedSource, digest_request
 from appbundle.build.recipe import MOUNT_FILES, Recipe, Request
 from appbundle.build.sources.base import Added, Component, Pin, Report, Site
@@ -25,10 +26,12 @@ class Collected:
     Args:
         lock: All inputs; equal to the lock that was given if nothing had to be decided.
         components: For the bill of materials, in the order of the sources.
+        moved_on: Some inputs are newer than the lock that was given; a recipe may allow that.
     """
 
     lock: Lock
     components: tuple[Component, ...]
+    moved_on: bool
 
 
 def find_cache(environment: Mapping[str, str]) -> Path:
@@ -54,7 +57,7 @@ def collect(
     Args:
         recipe: One release.
         lock: What to take; None if the recipe has none yet.
-        tree: Exists and is empty.
+        tree: Exists and is empty; beside it sources work.
         cache: For downloads; made if missing.
         report: Whom to tell.
         update_lock: Take the newest of everything, whatever the lock says.
@@ -76,6 +79,7 @@ def collect(
     return Collected(
         lock=_lock(recipe, added),
         components=tuple(each for one in added for each in one.components),
+        moved_on=any(one.moved_on for one in added),
     )
 
 
@@ -113,7 +117,7 @@ def _add(
     cache: Path,
     report: Report,
 ) -> Added:
-    scratch = Path(tempfile.mkdtemp(prefix="build-", dir=cache))
+    scratch = Path(tempfile.mkdtemp(prefix="source-", dir=tree.parent))
     site = Site(
         tree=tree,
         directory=recipe.directory,
@@ -163,10 +167,10 @@ def _exclude(here: str, prefix: str, excluded: Callable[[str], bool]) -> None:
 def make_mount_points(tree: Path, recipe: Recipe) -> None:
     """Make what a sandbox mounts something on, where no source has."""
     for path in recipe.mount_points:
-        (tree / path).mkdir(parents=True, exist_ok=True)
+        resolve(tree, path).mkdir(parents=True, exist_ok=True)
     for path in MOUNT_FILES:
-        target = tree / path
+        target = resolve_parent(tree, path)
         target.parent.mkdir(parents=True, exist_ok=True)
-        if not target.is_file():
+        if target.is_symlink() or not target.is_file():
             target.unlink(missing_ok=True)
             target.touch()

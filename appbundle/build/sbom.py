@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from appbundle import __version__
+from appbundle.build.inside import resolve_parent
 from appbundle.errors import BuildError
 from appbundle.names import escape
 from appbundle.system import files
@@ -110,7 +111,7 @@ def _component(part: Part) -> "Component":
 
 def write(tree: Path, content: bytes) -> None:
     """Put the bill of materials into a tree; one that is there is replaced."""
-    target = tree / PATH
+    target = resolve_parent(tree, PATH)
     target.parent.mkdir(parents=True, exist_ok=True)
     target.unlink(missing_ok=True)
     files.write_new(target, content)

@@ -6,7 +6,7 @@ import stat
 from dataclasses import dataclass, field
 from enum import Enum
 
-_MAX_HOPS = 40
+MAX_HOPS = 40
 BASE_DIRECTORIES = ("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32")
 """What a bundle that declares a base gets from the host."""
 
@@ -69,7 +69,7 @@ class View:
                 here.append(part)
                 continue
             hops += 1
-            if hops > _MAX_HOPS:
+            if hops > MAX_HOPS:
                 return Where.NOWHERE
             if target.startswith("/"):
                 here = []

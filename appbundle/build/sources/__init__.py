@@ -11,7 +11,7 @@ from appbundle.build.sources.host import Host
 from appbundle.build.sources.python import Python
 from appbundle.errors import BuildError
 
-KINDS: dict[str, type[Debian] | type[Files] | type[Host] | type[Python]] = {
+KINDS: dict[str, type[Source]] = {
     "debian": Debian,
     "files": Files,
     "host": Host,

@@ -1,14 +1,17 @@
 """What every kind of source is given and gives: the site it works on, pins, components."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 import msgspec
 
 from appbundle.names import AppName, Version
 
-ComponentKind = Literal["deb", "pypi", "file"]
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+:~!_%-]*")
+"""Names of packages and files, and versions: nothing that a path, a shell or an option could be."""
 
 
 class Report(Protocol):
@@ -35,6 +38,9 @@ class Pin(
         file: The name of the file in the registry and in the cache.
         sha256: Of that file.
         tool: It is needed to build others, and not in the bundle.
+
+    Raises:
+        ValueError: A name is none, or the digest is not 64 lower-case hexadecimal digits.
     """
 
     name: str
@@ -42,6 +48,14 @@ class Pin(
     file: str
     sha256: str
     tool: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what would be something else than a name where it is used."""
+        for text in (self.name, self.version, self.file):
+            if not _WORD.fullmatch(text):
+                raise ValueError(f"not a name, version or file name: {text!r}")
+        if not _SHA256.fullmatch(self.sha256):
+            raise ValueError(f"not a SHA-256 in lower-case hexadecimal digits: {self.sha256!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,14 +65,12 @@ class Component:
     Args:
         name: Of the package, or the path of a file.
         version: May be empty for files.
-        kind: Where it came from.
         sha256: Of the package's file, or of the file itself.
         purl: A package URL.
     """
 
     name: str
     version: str
-    kind: ComponentKind
     sha256: str
     purl: str
 
@@ -95,10 +107,12 @@ class Added:
     Args:
         pins: Its locked inputs; empty if its inputs lie beside the recipe or on the host.
         components: For the bill of materials.
+        moved_on: The pins are newer than the lock's, which could not be had any more.
     """
 
     pins: tuple[Pin, ...] = ()
     components: tuple[Component, ...] = ()
+    moved_on: bool = False
 
 
 class Source(Protocol):

@@ -6,25 +6,35 @@ whether the packages have just come or were in the cache.
 """
 
 import os
+import re
 import shlex
 import shutil
 import stat
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
 from urllib.parse import quote, unquote
 
 import msgspec
 
+from appbundle.build.inside import resolve
 from appbundle.build.sources import cache
 from appbundle.build.sources.archives import find_archives
-from appbundle.build.sources.base import Added, Component, Pin, Site
+from appbundle.build.sources.base import Added, Component, Pin, Report, Site
 from appbundle.errors import BuildError
 from appbundle.names import escape
 from appbundle.system import process
 
 _DOWNLOAD_TIMEOUT_S = 1800
 _EXTRACT_TIMEOUT_S = 300
-_GONE = "was not found"
+_GONE = (
+    "was not found",
+    "Unable to locate package",
+    "has no installation candidate",
+    "unmet dependencies",
+)
+"""What apt says of versions that an archive no longer has."""
 _APT = Path("/etc/apt")
 _MERGED = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 
@@ -36,7 +46,8 @@ class Debian(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         suite: By its code name: `bookworm`.
         packages: By name; what they depend on comes with them, what they recommend does not.
         moved_on: What to do when the archive no longer has the locked versions, nor the cache:
-            `refuse`, or take the `newer` ones and say so.
+            `refuse`, or take the `newer` ones and say so. The footprint then only tells what
+            differs, since newer packages may well have other files.
     """
 
     suite: str
@@ -45,13 +56,15 @@ class Debian(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     def add(self, site: Site, pins: tuple[Pin, ...] | None) -> Added:
         """Extract the packages."""
-        pins = self._decide(site) if pins is None else self._fetch(site, pins)
+        locked, pins = pins, self._decide(site) if pins is None else self._fetch(site, pins)
         site.report.step(f"extracting {len(pins)} Debian packages")
-        for at, pin in enumerate(pins):
-            _extract(site, pin)
-            site.report.advance(at + 1, len(pins))
+        _extract(site, pins)
         _link_merged(site.tree)
-        return Added(pins=pins, components=tuple(_component(pin) for pin in pins))
+        return Added(
+            pins=pins,
+            components=tuple(_component(pin) for pin in pins),
+            moved_on=locked is not None and pins != locked,
+        )
 
     def _decide(self, site: Site) -> tuple[Pin, ...]:
         """Take the newest versions that the host's archives have."""
@@ -65,12 +78,12 @@ class Debian(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             return pins
         site.report.step(f"downloading {len(missing)} Debian packages")
         try:
-            got = _download(site, self.suite, [f"{pin.name}={pin.version}" for pin in pins])
+            got = _download(site, self.suite, [f"{pin.name}={pin.version}" for pin in missing])
         except process.ProgramError as e:
-            if _GONE not in e.stderr:
+            if not any(words in e.stderr for words in _GONE):
                 raise
             return self._move_on(site, pins, e)
-        _check(pins, got)
+        _check(missing, got)
         return pins
 
     def _move_on(
@@ -80,13 +93,18 @@ class Debian(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         if self.moved_on == "refuse":
             raise BuildError(
                 f"the archives of {self.suite} no longer have all locked versions",
-                issues=tuple(line for line in error.stderr.splitlines() if _GONE in line),
+                issues=_list_gone(error.stderr),
                 hint="--update-lock takes the newer ones",
             ) from error
         newer = self._decide(site)
         for old, new in _differences(pins, newer):
             site.report.note(f"newer than the lock: {new} instead of {old}")
         return newer
+
+
+def _list_gone(stderr: str) -> tuple[str, ...]:
+    lines = (line.strip().removeprefix("E: ") for line in stderr.splitlines())
+    return tuple(line for line in lines if any(words in line for words in _GONE))
 
 
 def _differences(old: tuple[Pin, ...], new: tuple[Pin, ...]) -> list[tuple[str, str]]:
@@ -99,7 +117,7 @@ def _differences(old: tuple[Pin, ...], new: tuple[Pin, ...]) -> list[tuple[str, 
     ]
 
 
-def _check(pins: tuple[Pin, ...], got: tuple[Pin, ...]) -> None:
+def _check(pins: Sequence[Pin], got: Sequence[Pin]) -> None:
     """Whatever came must be what is locked, byte for byte, and all of it."""
     expected = {(pin.name, pin.version): pin.sha256 for pin in pins}
     found = {(pin.name, pin.version): pin.sha256 for pin in got}
@@ -109,13 +127,13 @@ def _check(pins: tuple[Pin, ...], got: tuple[Pin, ...]) -> None:
         if found.get((name, version)) != digest
     ]
     if issues:
-        raise BuildError("packages differ from the lock", issues=tuple(issues))
+        raise BuildError("Debian packages differ from the lock", issues=tuple(issues))
 
 
 # Asking and downloading ---------------------------------------------------------------------------
 
 
-def _download(site: Site, suite: str, packages: tuple[str, ...] | list[str]) -> tuple[Pin, ...]:
+def _download(site: Site, suite: str, packages: Sequence[str]) -> tuple[Pin, ...]:
     """Let apt choose and download packages, and bring them into the cache."""
     directory = site.scratch / "debs"
     # In its unshare mode mmdebstrap is someone else: it hands the files over through a hook.
@@ -124,6 +142,7 @@ def _download(site: Site, suite: str, packages: tuple[str, ...] | list[str]) -> 
     archives = _write_archives(site, suite)
     argv = [
         "mmdebstrap",
+        "--verbose",
         "--variant=extract",
         "--format=null",
         "--skip=extract",
@@ -138,11 +157,30 @@ def _download(site: Site, suite: str, packages: tuple[str, ...] | list[str]) -> 
         environment=process.basic_environment(site.environment, **_proxies(site.environment)),
         timeout_s=_DOWNLOAD_TIMEOUT_S,
         directory=site.scratch,
+        heard=_Apt(site.report).hear,
     )
     found = sorted(directory.rglob("*.deb"))
     if not found:
         raise BuildError(f"no package of {escape(suite)} was downloaded")
     return tuple(_keep(site, path) for path in found)
+
+
+class _Apt:
+    """Understands what apt says while it downloads."""
+
+    _TOTAL = re.compile(r"\d+ upgraded, (\d+) newly installed")
+
+    def __init__(self, report: Report) -> None:
+        self._report = report
+        self._done, self._total = 0, 0
+
+    def hear(self, line: str) -> None:
+        """Count the packages that have come; the lists before them are not counted."""
+        if found := self._TOTAL.match(line):
+            self._total = int(found[1])
+        elif self._total and line.startswith("Get:"):
+            self._done += 1
+            self._report.advance(min(self._done, self._total), self._total)
 
 
 def _write_archives(site: Site, suite: str) -> list[Path]:
@@ -174,19 +212,31 @@ def _keep(site: Site, path: Path) -> Pin:
 # Extracting ---------------------------------------------------------------------------------------
 
 
-def _extract(site: Site, pin: Pin) -> None:
+def _extract(site: Site, pins: tuple[Pin, ...]) -> None:
+    """Unpack on all processors; packages are put into the tree in the order of the pins."""
+
+    def unpack(at: int) -> Path:
+        parts = site.scratch / f"parts-{at}"
+        _unpack(site, pins[at], parts)
+        return parts
+
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        for done, parts in enumerate(pool.map(unpack, range(len(pins))), 1):
+            move_merged(parts, site.tree)
+            shutil.rmtree(parts)
+            site.report.advance(done, len(pins))
+
+
+def _unpack(site: Site, pin: Pin, parts: Path) -> None:
     found = cache.find(site.cache, pin)
     if found is None:
         raise BuildError(f"{escape(pin.file)} is not in the cache any more")
-    parts = site.scratch / "parts"
     parts.mkdir()
     process.run(
         ["dpkg-deb", "--extract", str(found), str(parts)],
         environment=process.basic_environment(site.environment),
         timeout_s=_EXTRACT_TIMEOUT_S,
     )
-    move_merged(parts, site.tree)
-    shutil.rmtree(parts)
 
 
 def move_merged(parts: Path, tree: Path) -> None:
@@ -197,7 +247,7 @@ def move_merged(parts: Path, tree: Path) -> None:
     """
     for here, directories, names in os.walk(parts):
         relative = os.path.relpath(here, parts)
-        into = tree / _merge(relative)
+        into = resolve(tree, _merge(relative))
         into.mkdir(parents=True, exist_ok=True)
         links = [name for name in directories if os.path.islink(os.path.join(here, name))]
         for name in [*names, *links]:
@@ -220,7 +270,8 @@ def _move(source: Path, target: Path, parts: Path) -> None:
         raise BuildError(f"{escape(str(path))} is neither a file, a directory nor a link")
     if stat.S_ISREG(mode):
         # No setuid: a bundle's services can't gain privileges, and its format has no such mode.
-        source.chmod(0o755 if mode & 0o111 else 0o644)
+        # Who else may write stays, for the checks to see.
+        source.chmod((0o755 if mode & 0o111 else 0o644) | mode & 0o022)
     os.replace(source, target)
 
 
@@ -235,7 +286,6 @@ def _component(pin: Pin) -> Component:
     return Component(
         name=pin.name,
         version=pin.version,
-        kind="deb",
         sha256=pin.sha256,
         purl=f"pkg:deb/debian/{quote(pin.name)}@{quote(pin.version)}?arch={architecture}",
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from appbundle.build.inside import resolve, resolve_parent
 from appbundle.build.sources.base import Added, Component, Pin, Site
 from appbundle.errors import BuildError
 from appbundle.names import escape
@@ -33,36 +34,46 @@ class Files(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         site.report.step(f"copying {self.directory}")
         added = []
         for path in _walk(origin):
-            target = site.tree / self.to / path
-            _refuse_escape(site.tree, target)
-            if (digest := place(origin / path, target)) is not None:
-                added.append(_component(site, os.path.join(self.to, path), digest))
+            target = os.path.join(self.to, path)
+            _refuse_escape(target)
+            if (digest := place(origin / path, site.tree, target)) is not None:
+                added.append(_component(site, target, digest))
         return Added(components=tuple(added))
 
 
 def _walk(origin: Path) -> Iterator[str]:
     """Relative paths of everything, parents first, sorted."""
-    for here, directories, files in os.walk(origin):
+    for here, directories, files in os.walk(origin, onerror=_refuse_unread):
         directories.sort()
         for name in sorted([*directories, *files]):
             yield os.path.relpath(os.path.join(here, name), origin)
 
 
-def _refuse_escape(tree: Path, target: Path) -> None:
-    if not Path(os.path.normpath(target)).is_relative_to(tree):
-        raise BuildError(f"{escape(str(target))} is outside the tree")
+def _refuse_unread(error: OSError) -> None:
+    raise error
 
 
-def place(source: Path, target: Path) -> str | None:
+def _refuse_escape(path: str) -> None:
+    if path.startswith("/") or os.path.normpath(path).split("/")[0] == "..":
+        raise BuildError(f"{escape(path)} is outside the tree")
+
+
+def place(source: Path, tree: Path, path: str) -> str | None:
     """Put one file, link or directory into a tree; what is there is replaced.
+
+    Args:
+        source: What to copy.
+        tree: The tree's root.
+        path: Where in the tree; links on the way are followed as in a chroot.
 
     Returns:
         The SHA-256 of a regular file, None for others.
     """
     mode = source.lstat().st_mode
     if stat.S_ISDIR(mode):
-        target.mkdir(parents=True, exist_ok=True)
+        resolve(tree, path).mkdir(parents=True, exist_ok=True)
         return None
+    target = resolve_parent(tree, path)
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.is_symlink() or target.is_file():
         target.unlink()
@@ -72,7 +83,9 @@ def place(source: Path, target: Path) -> str | None:
     if not stat.S_ISREG(mode):
         raise BuildError(f"{escape(str(source))} is neither a file, a directory nor a link")
     shutil.copyfile(source, target)
-    target.chmod(0o755 if mode & 0o111 else 0o644)
+    # A umask of 002 makes a whole working copy writable by a group, but nothing by everybody:
+    # that stays, for the checks to see.
+    target.chmod((0o755 if mode & 0o111 else 0o644) | mode & 0o002)
     return hash_file(target)
 
 
@@ -86,7 +99,6 @@ def _component(site: Site, path: str, digest: str) -> Component:
     return Component(
         name=path,
         version=site.version,
-        kind="file",
         sha256=digest,
         purl=f"pkg:generic/{site.name}@{site.version}#{path}",
     )

@@ -59,12 +59,11 @@ def _libraries(program: str, environment: dict[str, str]) -> list[str]:
 
 
 def _copy(path: str, tree: Path) -> Component:
-    digest = place(Path(path).resolve(), tree / path.lstrip("/"))
+    digest = place(Path(path).resolve(), tree, path)
     assert digest is not None
     return Component(
         name=path.lstrip("/"),
         version="",
-        kind="file",
         sha256=digest,
         purl=f"pkg:generic/{Path(path).name}?checksum=sha256:{digest}",
     )
