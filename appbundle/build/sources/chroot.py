@@ -16,6 +16,9 @@ from appbundle.system import process
 INSIDE = "/appb"
 """Where a build's own directories are, in the temporary root."""
 
+TRACES = (f"{INSIDE}/tools", "/tmp/pip-")  # noqa: S108 (the root's own)
+"""Paths that exist only while something is built; a file that names one has kept them."""
+
 _DEVICES = ("null", "zero", "full", "random", "urandom")
 _OWN = frozenset({"appb", "dev", "etc", "proc", "run", "sys", "tmp"})
 _HOST_ETC = ("etc/resolv.conf", "etc/hosts", "etc/ssl")
@@ -62,6 +65,7 @@ class Chroot:
         *,
         environment: Mapping[str, str],
         timeout_s: float,
+        network: bool,
         title: str = "",
         heard: Callable[[str], None] | None = None,
     ) -> process.Finished:
@@ -71,6 +75,7 @@ class Chroot:
             argv: An absolute path in the tree, and arguments.
             environment: All that it gets.
             timeout_s: After so many seconds it is ended.
+            network: Without, it sees not even the host's loopback.
             title: What errors call it; the program's name if empty.
             heard: Told each line of output.
 
@@ -78,13 +83,14 @@ class Chroot:
             ProgramError: It failed, or the kernel allows no namespaces here.
             UnsupportedError: The host has no unshare(1).
         """
+        apart = () if network else ("--net",)
         unprivileged = () if os.geteuid() == 0 else ("--map-root-user",)
         variables = " ".join(shlex.quote(f"{key}={value}") for key, value in environment.items())
         script = "\n".join(
             [*self._mounts(), f'exec env -i {variables} "$(command -v chroot)" "$root" "$@"']
         )
         return process.run(
-            ["unshare", *_NAMESPACES, *unprivileged, "sh", "-euc", script, "sh", *argv],
+            ["unshare", *_NAMESPACES, *apart, *unprivileged, "sh", "-euc", script, "sh", *argv],
             environment=process.basic_environment(os.environ),
             timeout_s=timeout_s,
             title=title or os.path.basename(argv[0]),
@@ -96,6 +102,8 @@ class Chroot:
         for directory in (root, temporary):
             directory.mkdir(exist_ok=True)
         return [
+            # Nobody's umask shows in a tree.
+            "umask 022",
             f"root={shlex.quote(str(root))}",
             # $1 is shown as $2, whatever kind of thing it is.
             'show() { if [ -d "$1" ]; then mkdir -p "$root$2"; else mkdir -p "$root${2%/*}"; '

@@ -9,7 +9,7 @@ import importlib.util
 import os
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from appbundle.build.sources.base import Site
@@ -20,6 +20,7 @@ from appbundle.system import process
 TIMEOUT_S = 3600
 _CONFIG_TIMEOUT_S = 60
 _CERTIFICATES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt")
+_SHARED = ("pip", "in", "out", "tools", "code")
 _TRUST = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 # What would change where or how packages are put in place; only where they come from is the host's.
 _NOT_TAKEN = frozenset(
@@ -44,18 +45,26 @@ class Pip:
         self._interpreter = interpreter
         self._scratch = site.scratch
         self._outer = site.environment
-        self.shared = {name: site.scratch / name for name in ("pip", "in", "out", "tools")}
+        self.shared = {name: site.scratch / name for name in _SHARED}
         self.shared["http"] = site.cache / "pip"
         self._chroot = Chroot(site.tree, site.scratch, self.shared)
         self._configuration: dict[str, str] | None = None
 
-    def run(self, arguments: Sequence[str], *, tools: bool = False, network: bool = True) -> bytes:
+    def run(
+        self,
+        arguments: Sequence[str],
+        *,
+        tools: bool = False,
+        network: bool = True,
+        heard: Callable[[str], None] | None = None,
+    ) -> bytes:
         """Run pip and give its standard output.
 
         Args:
             arguments: `download`, … and its options; directories as `directory` gives them.
             tools: Let it see what was installed into `tools`.
-            network: Give it the host's configuration.
+            network: Let it reach package indexes, as the host's configuration names them.
+            heard: Told each line of what pip says; without, pip is asked to be quiet.
 
         Raises:
             ProgramError: pip failed; its own words are in `what`.
@@ -68,7 +77,10 @@ class Pip:
             "HOME": "/tmp",  # noqa: S108 (the chroot's own)
             "LANG": "C.UTF-8",
             "PYTHONPATH": path,
-            "PYTHONDONTWRITEBYTECODE": "1",
+            # Of pip and the standard library, for the next run; none of it gets into the tree.
+            "PYTHONPYCACHEPREFIX": f"{INSIDE}/code",
+            "PYTHONHASHSEED": "0",
+            "PIP_PROGRESS_BAR": "off",
             "PIP_CONFIG_FILE": "/dev/null",
             "PIP_DISABLE_PIP_VERSION_CHECK": "1",
             "PIP_ROOT_USER_ACTION": "ignore",
@@ -78,9 +90,14 @@ class Pip:
             "SOURCE_DATE_EPOCH": self._outer.get("SOURCE_DATE_EPOCH", "315532800"),
             **configuration,
         }
-        argv = [self._interpreter, "-m", "pip", "--quiet", *arguments]
+        quiet = [] if heard else ["--quiet"]
         finished = self._chroot.run(
-            argv, environment=environment, timeout_s=TIMEOUT_S, title=f"pip {arguments[0]}"
+            [self._interpreter, "-m", "pip", *quiet, *arguments],
+            environment=environment,
+            timeout_s=TIMEOUT_S,
+            network=network,
+            title=f"pip {arguments[0]}",
+            heard=heard,
         )
         return finished.stdout
 
