@@ -47,6 +47,14 @@ def _entries(text: str) -> set[str]:
     return {line for line in text.splitlines() if line and not line.startswith("#")}
 
 
+def read(file: Path) -> str | None:
+    """Read a footprint; None if there is none."""
+    try:
+        return file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+
+
 def check(file: Path, tables: Tables, *, update: bool) -> bool:
     """Compare a tree with the committed footprint; write it if there is none or it is wanted.
 
@@ -62,14 +70,13 @@ def check(file: Path, tables: Tables, *, update: bool) -> bool:
         BuildError: With every entry that is new or gone.
     """
     found = render(tables)
-    try:
-        expected = file.read_text()
-    except FileNotFoundError:
-        expected, update = "", True
-    differences = compare(expected, found)
+    expected = read(file)
+    update = update or expected is None
+    differences = compare(expected or "", found)
     if differences and not update:
+        count = "1 entry differs" if len(differences) == 1 else f"{len(differences)} entries differ"
         raise BuildError(
-            f"{len(differences)} entries differ from {file.name}",
+            f"{count} from {file.name}",
             issues=differences,
             kept="no bundle was written",
             hint="look through them; appb build --update-footprint accepts them",

@@ -4,25 +4,24 @@ Until the one rename of the finished file nothing is written but below the cache
 are missing or it is asked for, the recipe's lock and footprint).
 """
 
-import contextlib
-import secrets
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from appbundle.build import checks, collect, encode, footprint, lock, normalise, recipe, sbom
 from appbundle.build.collect import Collected
 from appbundle.build.recipe import Recipe
+from appbundle.build.sources.chroot import TRACES
 from appbundle.bundle.container import open_manifest_frame
 from appbundle.bundle.manifest import Manifest
 from appbundle.bundle.rules import read_manifest
 from appbundle.bundle.statement import Signed, encode_statement, parse_statement
-from appbundle.errors import BuildError, NotFoundError, UsageError
+from appbundle.errors import BuildError, NotFoundError, UnsupportedError, UsageError
 from appbundle.flows.context import Context
 from appbundle.names import Digest, escape
 from appbundle.store import bundle_file
 from appbundle.store.source import open_source
-from appbundle.system import files
+from appbundle.system import files, rooms
 from appbundle.trust import sshsig
 
 _WORK = "work"
@@ -96,13 +95,18 @@ def build(
     """
     what = recipe.read_recipe(directory, release=options.release)
     previous = read_previous(options.previous, what) if options.previous else None
-    _check_targets(options)
+    target = _find_target(what, options)
+    _check_targets(target, options.directory)
     try:
-        with _workroom(options.cache) as room:
+        with rooms.room(options.cache / _WORK) as room:
             tree = room / "tree"
             files.make_directory(tree)
-            _make_tree(context, what, tree, options)
-            return _encode(context, what, tree, options, previous, signer)
+            collected = _make_tree(context, what, tree, options)
+
+            def accept(tables: encode.Tables) -> None:
+                _check_footprint(context, what, tables, options, moved_on=collected.moved_on)
+
+            return _encode(context, what, tree, target, options, previous, signer, accept)
     except OSError as error:
         raise files.translate_os_error(error, f"building {what.name}", kept=_KEPT) from error
 
@@ -134,31 +138,27 @@ def read_previous(path: str, what: Recipe) -> Manifest:
     return manifest
 
 
-def _check_targets(options: Options) -> None:
+def _find_target(what: Recipe, options: Options) -> Path | None:
+    """Say where the bundle file goes; None if only a directory is wanted."""
+    if options.output or options.directory:
+        return options.output
+    return Path(f"{what.name}-{what.version}.bundle")
+
+
+def _check_targets(file: Path | None, directory: Path | None) -> None:
     """Find out before the long work whether its result could be written."""
-    if options.directory:
-        encode.check_new(options.directory)
-    for target in (options.output, options.directory):
+    if directory:
+        encode.check_new(directory)
+    for target in (file, directory):
         if target and not target.parent.is_dir():
             raise NotFoundError(f"there is no directory {escape(str(target.parent))}")
-    if options.output and options.output.is_dir():
-        raise UsageError(f"{escape(str(options.output))} is a directory", hint="--dir makes one")
+        if target and not files.is_writable(target.parent):
+            raise UnsupportedError(f"you may not write to {escape(str(target.parent))}")
+    if file and file.is_dir():
+        raise UsageError(f"{escape(str(file))} is a directory", hint="--dir makes one")
 
 
-@contextlib.contextmanager
-def _workroom(cache: Path) -> Iterator[Path]:
-    """Give a new directory below the cache that is gone afterwards."""
-    cache.mkdir(parents=True, exist_ok=True)
-    files.make_directory(cache / _WORK)
-    room = cache / _WORK / secrets.token_hex(6)
-    files.make_directory(room)
-    try:
-        yield room
-    finally:
-        files.remove_tree(room)
-
-
-def _make_tree(context: Context, what: Recipe, tree: Path, options: Options) -> None:
+def _make_tree(context: Context, what: Recipe, tree: Path, options: Options) -> Collected:
     """Collect, check and normalise; afterwards the tree is what the bundle will hold."""
     context.report.step(f"collecting {what.name} {what.version}")
     collected = _collect(context, what, tree, options)
@@ -170,6 +170,7 @@ def _make_tree(context: Context, what: Recipe, tree: Path, options: Options) -> 
     normalise.compile_bytecode(
         tree, base=checks.find_base(what.requires.base), progress=context.report.advance
     )
+    return collected
 
 
 def _collect(context: Context, what: Recipe, tree: Path, options: Options) -> Collected:
@@ -195,8 +196,16 @@ def _expectations(what: Recipe, options: Options) -> checks.Expectations:
         outward=what.outward,
         architecture=what.requires.architecture,
         base=checks.find_base(what.requires.base),
-        foreign=(str(options.cache), str(what.directory.absolute())),
+        foreign=(
+            *filter(_is_telling, (str(options.cache), str(what.directory.absolute()))),
+            *TRACES,
+        ),
     )
+
+
+def _is_telling(path: str) -> bool:
+    """Whether a path names this machine's own: `/build` and the like stand in anybody's files."""
+    return path.strip("/").count("/") > 0
 
 
 def _write_sbom(what: Recipe, collected: Collected, tree: Path, options: Options) -> None:
@@ -220,20 +229,20 @@ def _encode(
     context: Context,
     what: Recipe,
     tree: Path,
+    target: Path | None,
     options: Options,
     previous: Manifest | None,
     signer: sshsig.Signer | None,
+    accept: Callable[[encode.Tables], None],
 ) -> Built:
     """Compare with the footprint, compress, sign, and ★ write."""
-    target = options.output or Path(f"{what.name}-{what.version}.bundle")
-    wants_file = options.output is not None or options.directory is None
     with encode.encode(
         tree,
         _describe(what, options.created),
-        spool=target.parent if wants_file else tree.parent,
+        spool=target.parent if target else tree.parent,
         previous=previous,
         level=options.level,
-        accept=lambda tables: _check_footprint(context, what, tables, options),
+        accept=accept,
         step=context.report.step,
         progress=context.report.advance,
     ) as made:
@@ -246,7 +255,9 @@ def _encode(
             encode.write_bundle_directory(
                 options.directory, tree, signed=signed, manifest_frame=made.manifest_frame
             )
-        if wants_file:
+        # Gone before the flush, most of it need never reach the disk.
+        files.remove_tree(tree)
+        if target:
             size_bytes = encode.write_bundle_file(
                 target, signed=signed, manifest_frame=made.manifest_frame, frames=made.payload
             )
@@ -254,7 +265,7 @@ def _encode(
             name=what.name,
             version=what.version,
             digest=made.statement.manifest_sha256,
-            file=target if wants_file else None,
+            file=target,
             directory=options.directory,
             size_bytes=size_bytes,
             files=len(made.manifest.files),
@@ -263,9 +274,13 @@ def _encode(
 
 
 def _check_footprint(
-    context: Context, what: Recipe, tables: encode.Tables, options: Options
+    context: Context, what: Recipe, tables: encode.Tables, options: Options, *, moved_on: bool
 ) -> None:
-    if footprint.check(what.footprint, tables, update=options.update_footprint):
+    expected = footprint.read(what.footprint)
+    if moved_on and expected is not None and not options.update_footprint:
+        for line in footprint.compare(expected, footprint.render(tables)):
+            context.report.note(f"{what.footprint.name}: {line}")
+    elif footprint.check(what.footprint, tables, update=options.update_footprint):
         context.report.note(f"wrote {what.footprint}; commit it with the recipe")
 
 

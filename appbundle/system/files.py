@@ -124,6 +124,11 @@ def check_owner(path: Path, *, may_be_sticky: bool = False) -> None:
         raise UnsupportedError(f"{path} is writable by others", hint=hint)
 
 
+def is_writable(path: Path) -> bool:
+    """Whether this process may make entries in a directory."""
+    return os.access(path, os.W_OK | os.X_OK)
+
+
 def remove_tree(path: str | Path) -> None:
     """Remove a file or directory with everything below it, whatever its modes; never follows links.
 
