@@ -4,6 +4,7 @@ import os
 import stat
 import tomllib
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
@@ -18,11 +19,11 @@ class Threshold(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Args:
         apps: A pattern for app names, as `nova-*`.
-        keys: How many.
+        keys: How many, from 1 up.
     """
 
     apps: str
-    keys: int
+    keys: Annotated[int, msgspec.Meta(ge=1)]
 
 
 class Retention(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -33,8 +34,8 @@ class Retention(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         older_than_days: Age below which nothing is removed.
     """
 
-    keep: int = 3
-    older_than_days: int = 30
+    keep: Annotated[int, msgspec.Meta(ge=0)] = 3
+    older_than_days: Annotated[int, msgspec.Meta(ge=0)] = 30
 
 
 class NodeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

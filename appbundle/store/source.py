@@ -125,6 +125,8 @@ def open_source(path: str) -> Iterator[Source]:
         UsageError: It is neither a file nor a directory (a device, a FIFO), or a terminal.
     """
     if path == "-":
+        if sys.stdin is None:
+            raise UsageError("standard input is closed", hint="cat FILE | appb install -")
         if sys.stdin.isatty():
             raise UsageError(
                 "a bundle cannot be read from a terminal", hint="cat FILE | appb install -"

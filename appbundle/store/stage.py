@@ -101,7 +101,11 @@ def stage(
     Raises:
         CorruptError: A byte is not what was signed.
         NoSpaceError: Bytes or inodes are lacking; found before unpacking where possible.
+        UnsupportedError: Somebody else could write to the app's directory.
     """
+    home = layout.app(bundle.statement.name)
+    if os.path.lexists(home):
+        files.check_owner(home)
     about = versions.describe(bundle, installed_at=installed_at)
     new_bytes, new_files = unpack_tree(
         tree,
@@ -381,7 +385,6 @@ def publish(layout: Layout, staged: Staged) -> None:
     statement = staged.bundle.statement
     if files.make_directory(layout.app(statement.name)):
         files.fsync_directory(layout.apps)
-    files.check_owner(layout.app(statement.name))
     # First, so that no death can leave a version of an app without it.
     link_to_current(layout, statement.name)
     target = layout.version(statement.name, statement.version)
