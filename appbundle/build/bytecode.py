@@ -69,7 +69,8 @@ def in_child(prefix: str, paths: Sequence[str], start: int) -> int:
             os._exit(status)
     os.close(writer)
     with os.fdopen(reader) as pipe:
-        done = int((pipe.read().split() or [start])[-1])
+        said = pipe.read().split()
+    done = int(said[-1]) if said else start
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if status:
         raise ChildProcessError(f"compiling {paths[done]} ended with status {status}")

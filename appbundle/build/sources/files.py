@@ -6,6 +6,7 @@ import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import msgspec
 
@@ -100,5 +101,5 @@ def _component(site: Site, path: str, digest: str) -> Component:
         name=path,
         version=site.version,
         sha256=digest,
-        purl=f"pkg:generic/{site.name}@{site.version}#{path}",
+        purl=f"pkg:generic/{site.name}@{site.version}#{quote(path)}",
     )

@@ -7,6 +7,7 @@ things out, and for bundles whose programs come with the machine.
 import re
 import shutil
 from pathlib import Path
+from urllib.parse import quote
 
 import msgspec
 
@@ -65,5 +66,5 @@ def _copy(path: str, tree: Path) -> Component:
         name=path.lstrip("/"),
         version="",
         sha256=digest,
-        purl=f"pkg:generic/{Path(path).name}?checksum=sha256:{digest}",
+        purl=f"pkg:generic/{quote(Path(path).name)}?checksum=sha256:{digest}",
     )
