@@ -1,0 +1,150 @@
+"""Pages are complete: every example is run or marked, every link leads somewhere."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.docs import console
+from tests.docs.place import REPOSITORY
+from tests.docs.test_examples import PAGES
+
+DOCS = REPOSITORY / "docs"
+COMMAND_PAGES = sorted((DOCS / "commands").glob("*.md"))
+EVERY = [*PAGES, *COMMAND_PAGES, REPOSITORY / "CONTRIBUTING.md", REPOSITORY / "CHANGELOG.md"]
+
+_CALL = re.compile(r"^\s*(?:\$ )?(?:sudo |[A-Z_]+=\S+ |.*\| )*appb\s", re.MULTILINE)
+_LINK = re.compile(r"(?<!\!)\[[^\]]+\]\(([^)\s]+)\)")
+_TEST = re.compile(r"`(tests/[\w/]+\.py)(?:::(\w+))?`")
+# What belongs to one machine, or to where packages are fetched from.
+_PRIVATE = re.compile(
+    r"/work/|/root/|/home/\w|/tmp/pytest|(?:pypi|pythonhosted|debian|docker)\.(?:org|io)\b"
+)
+
+
+def name(path: Path) -> str:
+    """A page's name for people."""
+    return str(path.relative_to(REPOSITORY))
+
+
+@pytest.mark.parametrize("path", EVERY, ids=name)
+def test_no_example_is_left_out(path: Path) -> None:
+    """A block that calls appb is run, or is marked as one of the demo's, or is a command's help."""
+    left_out = [each for each in not_run(path.read_text()) if not is_help(path, each)]
+    assert not left_out
+
+
+def not_run(page: str) -> Iterator[console.Block]:
+    """Blocks that call appb and that nobody runs."""
+    for block in console.blocks(page):
+        if not (block.is_run or block.mark == "demo") and _CALL.search("\n".join(block.lines)):
+            yield block
+
+
+def is_help(path: Path, block: console.Block) -> bool:
+    """Whether a block is the text of --help; `test_help.py` looks at its examples."""
+    return path in COMMAND_PAGES and block.language == "text" and block.lines[0][:6] == "Usage:"
+
+
+@pytest.mark.parametrize("path", EVERY, ids=name)
+def test_demo_runs_what_is_marked_as_its(path: Path) -> None:
+    """A block that the demo stands for names scripts that CI calls, or commands of the demo."""
+    demo = (REPOSITORY / "scripts/demo").read_text()
+    ci = (REPOSITORY / ".ci/run").read_text()
+    for block in console.blocks(path.read_text()):
+        for command in console.commands(block) if block.mark == "demo" else ():
+            words = command.text.split()
+            assert words[0] in ci if words[0] != "appb" else f"appb {words[1]}" in demo
+
+
+@pytest.mark.parametrize("path", EVERY, ids=name)
+def test_links_lead_somewhere(path: Path) -> None:
+    """Every link to a file of the project leads to one, and to a heading that it has."""
+    dead = []
+    # Notes become pages in docs/commands/, from where their links count.
+    base = DOCS / "commands" if path.parent.name == "notes" else path.parent
+    for link in _LINK.findall(path.read_text()):
+        file, _, heading = link.partition("#")
+        if "://" in link:
+            continue
+        target = Path(os.path.normpath(base / file)) if file else path
+        if not target.exists() or (heading and heading not in headings(target)):
+            dead.append(link)
+    assert not dead
+
+
+def headings(path: Path) -> set[str]:
+    """The anchors of a page's headings, as forges make them."""
+    titles = re.findall(r"^#+ (.+)$", path.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("path", EVERY, ids=name)
+def test_named_tests_exist(path: Path) -> None:
+    """A test that a page names as evidence exists."""
+    gone = []
+    for file, test in _TEST.findall(path.read_text()):
+        source = REPOSITORY / file
+        if not source.exists() or (test and f"def {test}(" not in source.read_text()):
+            gone.append(f"{file}::{test}")
+    assert not gone
+
+
+@pytest.mark.parametrize("path", EVERY, ids=name)
+def test_no_machine_is_named(path: Path) -> None:
+    """No page names a directory of somebody's machine, or a host that packages come from."""
+    assert not _PRIVATE.findall(path.read_text())
+
+
+def test_command_pages_are_up_to_date() -> None:
+    """docs/commands/ is what scripts/docs makes of --help and docs/notes/."""
+    finished = subprocess.run(
+        [sys.executable, REPOSITORY / "scripts/docs", "--check"],
+        env={"PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (finished.returncode, finished.stdout) == (0, ""), finished.stderr
+
+
+@pytest.mark.parametrize("path", sorted((DOCS / "notes").glob("[a-z]*.md")), ids=name)
+def test_command_page_has_all_sections(path: Path) -> None:
+    """A command's page says what a man page does."""
+    found = re.findall(r"^## (.+)$", path.read_text(), re.MULTILINE)
+    asked = ["Description", "Examples", "Exit codes", "Files", "See also"]
+    assert [each for each in found if each in asked] == asked
+
+
+def test_index_names_every_page() -> None:
+    """docs/README.md links to each page of docs/, so that none is forgotten."""
+    index = (DOCS / "README.md").read_text()
+    pages = [*DOCS.glob("*.md"), *(DOCS / "decisions").glob("*.md")]
+    missing = [
+        str(page.relative_to(DOCS))
+        for page in pages
+        if page.name != "README.md" and f"({page.relative_to(DOCS)})" not in index
+    ]
+    assert not missing
+
+
+@pytest.mark.parametrize(
+    ("page", "caught"),
+    [
+        ("```console\n$ appb list\n```", 0),
+        ("```sh\nappb list\n```", 1),
+        ("```\n$ APPB_ROOT=x appb list\n```", 1),
+        ("text\n\n    cat x | appb install -\n", 1),
+        ("<!-- run: demo -->\n```console\n$ appb build bundles/nova-api\n```", 0),
+        ("<!-- run: demo -->\n\ntext\n\n```sh\nappb list\n```", 1),
+        ("```text\nkey appb is a word here\n```", 0),
+    ],
+)
+def test_left_out_examples_are_found(page: str, caught: int) -> None:
+    """The search for examples that nobody runs finds fenced and indented ones."""
+    assert len(list(not_run(page))) == caught
