@@ -78,7 +78,7 @@ def test_directory_needs_its_papers(
     with pytest.raises(CorruptError):
         node.install(made)
     assert node.looks().versions == frozenset()
-    assert node.objects() == node.leftovers() == []
+    assert (node.objects(), node.leftovers()) == ([], [])
 
 
 def test_terminal_is_no_bundle(node: Node) -> None:
