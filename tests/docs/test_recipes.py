@@ -25,7 +25,7 @@ def block(language: str) -> str:
 
 
 def test_kind_of_the_page_builds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The page's module, its line in KINDS and its table in a recipe make a bundle with the file."""
+    """Module, line in KINDS and table in a recipe together make a bundle with the file."""
     module: dict[str, Any] = {"__name__": "text"}
     exec(compile(block("python"), "docs/recipes.md", "exec"), module)
     monkeypatch.setitem(sources.KINDS, "text", module["Text"])
