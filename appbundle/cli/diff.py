@@ -63,8 +63,9 @@ def _show_versions(session: Session, found: VersionDiff) -> None:
     for each in found.files:
         mark = "+" if each.before is None else "-" if each.after is None else "~"
         what = each.after or each.before or ""
-        if each.before and each.after and each.before != each.after:
-            what = f"{each.before} → {each.after}"
+        if each.before and each.after:
+            same = each.before == each.after
+            what = f"{what}, other content" if same else f"{each.before} → {each.after}"
         rows.append((mark, each.path, what))
     if rows:
         lines.append(table(("", "path", "what"), rows))

@@ -87,8 +87,21 @@ def discard(layout: Layout, path: Path) -> None:
     """
     grave = layout.trash / files.random_name()
     try:
-        os.rename(path, grave)
+        _rename_away(path, grave)
         files.fsync_directory(path.parent)
     except OSError as error:
-        raise AppbError(f"{error.strerror} while removing {path}") from error
+        raise AppbError(
+            f"{error.strerror} while removing {path}", kept=f"{path} is as it was"
+        ) from error
     files.remove_tree(grave)
+
+
+def _rename_away(path: Path, grave: Path) -> None:
+    try:
+        os.rename(path, grave)
+    except PermissionError:
+        # Moving a directory writes its `..`: an owner without privileges must be allowed to.
+        if path.is_symlink() or not path.is_dir():
+            raise
+        os.chmod(path, files.PRIVATE_MODE)
+        os.rename(path, grave)
