@@ -260,6 +260,11 @@ class _Contents:
             return
         for name in elf.missing(f"/{path}", dynamic, configured=self._configured, exists=self._has):
             yield f"{_show(path)}: needs {_show(name)}, which is not in the bundle"
+        for directory in dynamic.search:
+            if not directory.startswith(("/", "$")):
+                yield f"{_show(path)}: looks for libraries in {_show(directory)}, wherever it runs"
+            elif directory.startswith("/") and self._view.find(directory) is Where.NOWHERE:
+                yield f"{_show(path)}: looks for libraries in {_show(directory)}, not in the bundle"
 
     def _has(self, path: str) -> bool:
         if path not in self._exists:

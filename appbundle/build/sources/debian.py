@@ -193,7 +193,8 @@ def _write_archives(site: Site, suite: str) -> list[Path]:
     paths = []
     for ending, text in archives.items():
         path = site.scratch / f"archives{ending}"
-        path.write_text(text, encoding="utf-8")
+        # From `file:` apt takes packages where they lie, and nothing would come into the cache.
+        path.write_text(re.sub(r"\bfile:(?=/)", "copy:", text), encoding="utf-8")
         paths.append(path)
     return paths
 
