@@ -4,7 +4,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,8 @@ EVERY = [*PAGES, *COMMAND_PAGES, REPOSITORY / "CONTRIBUTING.md", REPOSITORY / "C
 _CALL = re.compile(r"^\s*(?:\$ )?(?:sudo |[A-Z_]+=\S+ |.*\| )*appb\s", re.MULTILINE)
 _LINK = re.compile(r"(?<!\!)\[[^\]]+\]\(([^)\s]+)\)")
 _TEST = re.compile(r"`(tests/[\w/]+\.py)(?:::(\w+))?`")
+_SHORT = {"names", "frames", "numbers", "signatures"}
+"""In docs/security.md: tests/hostile/test_names.py and so on, whose cases begin with the row."""
 # What belongs to one machine, or to where packages are fetched from.
 _PRIVATE = re.compile(
     r"/work/|/root/|/home/\w|/tmp/pytest|(?:pypi|pythonhosted|debian|docker)\.(?:org|io)\b"
@@ -31,11 +33,17 @@ def name(path: Path) -> str:
     return str(path.relative_to(REPOSITORY))
 
 
-@pytest.mark.parametrize("path", EVERY, ids=name)
-def test_no_example_is_left_out(path: Path) -> None:
+def problems(find: Callable[[Path, str], Iterable[object]]) -> dict[str, list[object]]:
+    """Ask a question of every page; gives the pages that have something to answer."""
+    found = {name(path): list(find(path, path.read_text())) for path in EVERY}
+    return {page: each for page, each in found.items() if each}
+
+
+def test_no_example_is_left_out() -> None:
     """A block that calls appb is run, or is marked as one of the demo's, or is a command's help."""
-    left_out = [each for each in not_run(path.read_text()) if not is_help(path, each)]
-    assert not left_out
+    assert not problems(
+        lambda path, page: (block for block in not_run(page) if not is_help(path, block))
+    )
 
 
 def not_run(page: str) -> Iterator[console.Block]:
@@ -50,31 +58,36 @@ def is_help(path: Path, block: console.Block) -> bool:
     return path in COMMAND_PAGES and block.language == "text" and block.lines[0][:6] == "Usage:"
 
 
-@pytest.mark.parametrize("path", EVERY, ids=name)
-def test_demo_runs_what_is_marked_as_its(path: Path) -> None:
+def test_demo_runs_what_is_marked_as_its() -> None:
     """A block that the demo stands for names scripts that CI calls, or commands of the demo."""
     demo = (REPOSITORY / "scripts/demo").read_text()
     ci = (REPOSITORY / ".ci/run").read_text()
-    for block in console.blocks(path.read_text()):
-        for command in console.commands(block) if block.mark == "demo" else ():
-            words = command.text.split()
-            assert words[0] in ci if words[0] != "appb" else f"appb {words[1]}" in demo
+
+    def strange(_: Path, page: str) -> Iterator[str]:
+        for block in console.blocks(page):
+            for command in console.commands(block) if block.mark == "demo" else ():
+                program, *words = command.text.split()
+                if program not in ci if program != "appb" else f"appb {words[0]}" not in demo:
+                    yield command.text
+
+    assert not problems(strange)
 
 
-@pytest.mark.parametrize("path", EVERY, ids=name)
-def test_links_lead_somewhere(path: Path) -> None:
+def test_links_lead_somewhere() -> None:
     """Every link to a file of the project leads to one, and to a heading that it has."""
-    dead = []
-    # Notes become pages in docs/commands/, from where their links count.
-    base = DOCS / "commands" if path.parent.name == "notes" else path.parent
-    for link in _LINK.findall(path.read_text()):
-        file, _, heading = link.partition("#")
-        if "://" in link:
-            continue
-        target = Path(os.path.normpath(base / file)) if file else path
-        if not target.exists() or (heading and heading not in headings(target)):
-            dead.append(link)
-    assert not dead
+
+    def dead(path: Path, page: str) -> Iterator[str]:
+        # Notes become pages in docs/commands/, from where their links count.
+        base = DOCS / "commands" if path.parent.name == "notes" else path.parent
+        for link in _LINK.findall(page):
+            file, _, heading = link.partition("#")
+            target = Path(os.path.normpath(base / file)) if file else path
+            if "://" in link:
+                continue
+            if not target.exists() or (heading and heading not in headings(target)):
+                yield link
+
+    assert not problems(dead)
 
 
 def headings(path: Path) -> set[str]:
@@ -83,21 +96,36 @@ def headings(path: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
-@pytest.mark.parametrize("path", EVERY, ids=name)
-def test_named_tests_exist(path: Path) -> None:
+def test_named_tests_exist() -> None:
     """A test that a page names as evidence exists."""
-    gone = []
-    for file, test in _TEST.findall(path.read_text()):
-        source = REPOSITORY / file
-        if not source.exists() or (test and f"def {test}(" not in source.read_text()):
-            gone.append(f"{file}::{test}")
-    assert not gone
+
+    def gone(_: Path, page: str) -> Iterator[str]:
+        for file, test in _TEST.findall(page):
+            source = REPOSITORY / file
+            if not source.exists() or (test and f"def {test}(" not in source.read_text()):
+                yield f"{file}::{test}"
+
+    assert not problems(gone)
 
 
-@pytest.mark.parametrize("path", EVERY, ids=name)
-def test_no_machine_is_named(path: Path) -> None:
+def test_no_machine_is_named() -> None:
     """No page names a directory of somebody's machine, or a host that packages come from."""
-    assert not _PRIVATE.findall(path.read_text())
+    assert not problems(lambda _, page: _PRIVATE.findall(page))
+
+
+def test_every_attack_on_files_has_its_row() -> None:
+    """docs/security.md answers each attack that concerns files, and names a test that has it."""
+    asked = {*range(1, 37), 53, 59, 60, 66}
+    page = (DOCS / "security.md").read_text()
+    found: dict[int, str] = {}
+    for numbers, evidence in re.findall(r"^\| ([\d, ]+) \|.*\| ([^|]+) \|$", page, re.MULTILINE):
+        found |= {int(number): evidence for number in numbers.split(",")}
+    assert found.keys() == asked
+    for number, evidence in found.items():
+        assert _TEST.search(evidence) or set(evidence.split(", ")) & _SHORT
+        for word in _SHORT & set(evidence.split(", ")):
+            source = (REPOSITORY / f"tests/hostile/test_{word}.py").read_text()
+            assert f'"{number}-' in source, f"row {number} in {word}"
 
 
 def test_command_pages_are_up_to_date() -> None:
@@ -113,12 +141,15 @@ def test_command_pages_are_up_to_date() -> None:
     assert (finished.returncode, finished.stdout) == (0, ""), finished.stderr
 
 
-@pytest.mark.parametrize("path", sorted((DOCS / "notes").glob("[a-z]*.md")), ids=name)
-def test_command_page_has_all_sections(path: Path) -> None:
+def test_command_pages_have_all_sections() -> None:
     """A command's page says what a man page does."""
-    found = re.findall(r"^## (.+)$", path.read_text(), re.MULTILINE)
     asked = ["Description", "Examples", "Exit codes", "Files", "See also"]
-    assert [each for each in found if each in asked] == asked
+    incomplete = {}
+    for path in (DOCS / "notes").glob("[a-z]*.md"):
+        found = re.findall(r"^## (.+)$", path.read_text(), re.MULTILINE)
+        if [each for each in found if each in asked] != asked:
+            incomplete[name(path)] = found
+    assert not incomplete
 
 
 def test_index_names_every_page() -> None:
