@@ -101,10 +101,13 @@ class BundleDirectory:
             raise CorruptError(
                 f"{self.name} is not a bundle directory: no {BUNDLE_DIR}/{name}"
             ) from error
-        with open(fd, "rb") as file:
+        try:
             if not stat.S_ISREG(os.fstat(fd).st_mode):
                 raise CorruptError(f"{self.name}: {BUNDLE_DIR}/{name} is no regular file")
-            content = file.read(limit + 1)
+            with open(fd, "rb", closefd=False) as file:
+                content = file.read(limit + 1)
+        finally:
+            os.close(fd)
         if len(content) > limit:
             raise CorruptError(f"{self.name}: {BUNDLE_DIR}/{name} is too long")
         return content

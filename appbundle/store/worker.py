@@ -35,6 +35,8 @@ _DONE = 0
 _OPEN_DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_NO_FILE = frozenset({errno.ELOOP, errno.ENOENT, errno.ENOTDIR, errno.ENXIO})
+"""What opening says of a link, of nothing, of a path through a link, and of a socket."""
 _COPY_SIZE = 1 << 20
 _MODES = (0o644, 0o755)
 
@@ -295,7 +297,12 @@ class _Hands:
     def _copy_one(self, index: int, file: File, source_fd: int, *, to: File) -> None:
         """Copy a file from another tree, digesting the very bytes that are written."""
         digest, left = hashlib.sha256(), file.size
-        source = os.open(file.path, _READ, dir_fd=source_fd)
+        try:
+            source = os.open(file.path, _READ, dir_fd=source_fd)
+        except OSError as error:
+            if error.errno in _NO_FILE:
+                raise _wrong_content(file) from error
+            raise
         try:
             if not stat.S_ISREG(os.fstat(source).st_mode):
                 raise _wrong_content(file)
