@@ -11,28 +11,20 @@ from pathlib import Path
 
 import pytest
 
-from .support import Node, argv, make_bundle, memory_directory, new_node
+from .support import Node, argv, make_bundle
 
 PATIENCE_S = 30.0
 """After this a test that waits for something has failed."""
 
 
 @pytest.fixture
-def memory() -> Iterator[Path]:
-    """A scratch directory in memory."""
-    with memory_directory() as path:
-        yield path
-
-
-@pytest.fixture
-def node(memory: Path) -> Node:
+def node(node: Node, memory: Path) -> Node:
     """A node that runs one 1, and has the bundles of slow 1 and quick 1 beside it."""
-    made = new_node(memory / "node")
     noise = random.Random(1)
     make_bundle(memory, "quick", "1")
     make_bundle(memory, "slow", "1", tree={f"{n}": noise.randbytes(300_000) for n in range(20)})
-    made.install(make_bundle(memory, "one", "1"))
-    return made
+    node.install(make_bundle(memory, "one", "1"))
+    return node
 
 
 def _start(node: Node, *arguments: str, stdin: int = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
