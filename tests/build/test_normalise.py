@@ -122,23 +122,30 @@ def test_other_languages_are_left_alone(tmp_path: Path) -> None:
     assert len(read_byte_code(tree)) == 1
 
 
-def make_python(tree: Path) -> None:
-    """Put an interpreter of this machine into a tree, with its libraries and modules."""
+def make_python(tree: Path, *, extensions: bool = False) -> None:
+    """Put an interpreter of this machine into a tree, with its libraries and modules.
+
+    Args:
+        extensions: Also those modules that need further libraries.
+    """
     real = Path("/usr/bin/python3").resolve()
     if not real.is_file():
         pytest.skip("this machine has no /usr/bin/python3")
-    listed = subprocess.run(["ldd", str(real)], capture_output=True, text=True, timeout=60).stdout
-    libraries = [word for word in listed.split() if word.startswith("/")]
+    standard = Path("/usr/lib") / real.name
+    modules = map(str, standard.glob("lib-dynload/*.so")) if extensions else ()
+    command = ["ldd", str(real), *modules]
+    listed = subprocess.run(command, capture_output=True, text=True, timeout=60).stdout
+    libraries = {word for word in listed.split() if word.startswith("/") and word[-1] != ":"}
     for path in (str(real), *libraries):
         target = tree / path.lstrip("/")
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, target)
     (tree / "usr/bin/python3").symlink_to(real.name)
-    standard = Path("/usr/lib") / real.name
+    ignored = ["__pycache__", "test*", "config-*", "idlelib", *([] if extensions else ["*.so"])]
     shutil.copytree(
         standard,
         tree / str(standard).lstrip("/"),
-        ignore=shutil.ignore_patterns("__pycache__", "test*", "config-*", "idlelib", "*.so"),
+        ignore=shutil.ignore_patterns(*ignored),
         symlinks=True,
     )
 
