@@ -124,13 +124,24 @@ def _version_before(context: Context, name: AppName) -> tuple[int, Version]:
         raise NotFoundError(f"{name} is not part of the current generation", hint="appb list")
     here = current
     if name in current.origins:
-        here = generations.read(layout, current.origins[name])
+        here = _read_ancestor(context, name, current.origins[name])
     while here.parent is not None:
-        here = generations.read(layout, here.parent)
+        here = _read_ancestor(context, name, here.parent)
         version = here.apps.get(name)
         if version is not None and version != current.apps[name]:
             return here.origins.get(name, here.number), version
     raise NotFoundError(f"{name} had no version before {current.apps[name]}", hint="appb history")
+
+
+def _read_ancestor(context: Context, name: AppName, number: int) -> Generation:
+    try:
+        return generations.read(context.layout, number)
+    except NotFoundError as error:
+        raise NotFoundError(
+            f"what {name} was before is not known: generation {number} is gone, as a version of it "
+            "was removed",
+            hint=f"appb list shows what is on disk; then: appb switch {name}@VERSION",
+        ) from error
 
 
 @contextmanager
