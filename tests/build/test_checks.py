@@ -255,6 +255,34 @@ def test_other_base_is_refused() -> None:
     assert checks.find_base("") == ""
 
 
+@pytest.mark.parametrize(
+    ("search", "said"),
+    [
+        ("/opt/builder/lib", "looks for libraries in /opt/builder/lib, not in the bundle"),
+        ("lib", "looks for libraries in lib, wherever it runs"),
+        ("/lib", ""),
+        ("$ORIGIN/../gone", ""),
+    ],
+)
+def test_foreign_library_paths_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, search: str, said: str
+) -> None:
+    """A program looks for its libraries in directories of the bundle."""
+    tree = make_tree(tmp_path / "tree", {"bin/web": b"\x7fELF", "lib/x": b""})
+    dynamic = elf.Dynamic(machine="EM_X86_64", search=(search,))
+    monkeypatch.setattr(elf, "read_dynamic", lambda path: dynamic)
+    assert find(tree) == ([f"bin/web: {said}"] if said else [])
+
+
+def test_scripts_among_modules_are_not_programs(tmp_path: Path) -> None:
+    """Modules of Python's own library begin with interpreters of long ago; nobody calls them."""
+    tree = make_tree(tmp_path / "tree", {"lib/cgi.py": b"#! /usr/local/bin/python\n"})
+    (tree / "lib/cgi.py").chmod(0o755)
+    assert find(tree) == []
+    (tree / "lib/cgi.py").rename(tree / "lib/cgi")
+    assert find(tree) == ["lib/cgi: its interpreter /usr/local/bin/python is not in the bundle"]
+
+
 def test_foreign_architecture_is_named(tmp_path: Path) -> None:
     """A program for another machine than the recipe's is no use."""
     tree = tmp_path / "tree"

@@ -115,6 +115,53 @@ def test_byte_code_does_not_depend_on_the_company(tmp_path: Path) -> None:
     assert read_byte_code(alone).items() <= read_byte_code(together).items()
 
 
+def test_byte_code_does_not_depend_on_order_or_errors(tmp_path: Path) -> None:
+    """Real modules give the same bytes in any order, and among files that cannot be compiled or
+    that load a codec."""
+    standard = Path(os.__file__).parent
+    names = sorted(each.name for each in standard.glob("*.py") if each.name.isascii())[:80]
+    tree = make_tree(
+        tmp_path / "tree",
+        {
+            **{f"lib/{name}": (standard / name).read_bytes() for name in names},
+            "lib/a_error.py": b"def f(:\n",
+            "lib/m_codec.py": b"# -*- coding: koi8-r -*-\n",
+            "lib/n_codec.py": b"# -*- coding: no-such -*-\n",
+        },
+    )
+    paths = sorted(f"/lib/{name}" for name in os.listdir(tree / "lib"))
+    compile_here(tree, "forward", paths)
+    forward = read_byte_code(tree)
+    assert len(forward) == len(names) + 1
+    shutil.rmtree(tree / "lib/__pycache__")
+    compile_here(tree, "backward", paths[::-1])
+    assert read_byte_code(tree) == forward
+
+
+@pytest.mark.parametrize("umask", [0o002, 0o077])
+def test_umask_does_not_show(tmp_path: Path, umask: int) -> None:
+    """Byte code and its directory have the modes of bundles."""
+    tree = make_tree(tmp_path / "tree", {"lib/x.py": MODULE})
+    before = os.umask(umask)
+    try:
+        compile_here(tree, "list", ["/lib/x.py"])
+    finally:
+        os.umask(before)
+    (made,) = (tree / "lib/__pycache__").iterdir()
+    assert made.parent.stat().st_mode & 0o777 == 0o755
+    assert made.stat().st_mode & 0o777 == 0o644
+
+
+def test_byte_code_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
+    """A full disk or the like is not taken for another language; the file is named."""
+    tree = make_tree(
+        tmp_path / "tree", {"lib/x.py": MODULE, "etc/x.py": MODULE, "etc/__pycache__": b"a file"}
+    )
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        compile_here(tree, "list", ["/lib/x.py", "/etc/x.py"])
+    assert b"compiling /etc/x.py ended" in caught.value.stderr
+
+
 def test_other_languages_are_left_alone(tmp_path: Path) -> None:
     """A template or a test of a Python of long ago is no error and gets no byte code."""
     tree = make_tree(tmp_path / "tree", {"lib/old.py": b"print 'x'\n", "lib/x.py": MODULE})
