@@ -181,7 +181,7 @@ def test_generation_whose_version_is_gone_is_refused(three: Node) -> None:
 def test_previous_that_was_removed_is_said(three: Node, app: str | None) -> None:
     """If the parent went with a removed version, --previous says that, and jumps over nothing."""
     three.remove("hello@2.0")
-    with pytest.raises(NotFoundError, match="generation 2.* is gone") as caught:
+    with pytest.raises(NotFoundError, match=r"generation 2.* is gone") as caught:
         three.previous(app)
     assert "appb switch" in caught.value.hint
     assert apps(three) == ("3", "3")
