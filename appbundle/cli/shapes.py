@@ -38,18 +38,26 @@ def generation(each: "Generation") -> dict[str, Any]:
 
 def about(each: "About") -> dict[str, Any]:
     """`info`: the manifest without its tables, with digest and sizes."""
-    from msgspec.structs import asdict
-
-    document = asdict(each.manifest)
+    document: dict[str, Any] = _plain(each.manifest)
     for table in ("directories", "links", "files", "frames", "outward"):
         document.pop(table, None)
-    run = document["run"]
     return document | {
-        "requires": asdict(document["requires"]),
-        "run": asdict(run) | {"argv": list(run.argv)} if run else None,
         "digest": each.digest,
         "files": each.files,
         "size_bytes": each.size_bytes,
         "installed_at": each.installed_at or None,
         "signers": list(each.signers),
     }
+
+
+def _plain(value: Any) -> Any:
+    """A part of a manifest with all its keys, those that have their defaults too."""
+    from msgspec.structs import asdict
+
+    if hasattr(value, "__struct_fields__"):
+        value = asdict(value)
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, tuple):
+        return [_plain(inner) for inner in value]
+    return value
