@@ -173,4 +173,4 @@ def make_mount_points(tree: Path, recipe: Recipe) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.is_symlink() or not target.is_file():
             target.unlink(missing_ok=True)
-            target.touch()
+            files.write_new(target, b"")

@@ -6,9 +6,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
-from appbundle.build import encode, sbom
+from appbundle.build import encode, sbom, sources
+from appbundle.build.sources.base import Added, Pin, Site
 from appbundle.bundle.statement import Signed, parse_statement
 from appbundle.cli.main import run_command
 from appbundle.errors import AppbError, BuildError, ConflictError, NotFoundError, UsageError
@@ -19,6 +21,7 @@ from appbundle.layout import BUNDLE_DIR, Layout
 from appbundle.runtime import plan
 from appbundle.store.source import open_source
 from appbundle.trust import allowed_signers, keys, sshsig
+from tests.build.conftest import Talk
 from tests.build.test_encode import make_tree, read_back
 
 RECIPE = """
@@ -202,6 +205,47 @@ def test_broken_tree_keeps_the_old_bundle(build: Build, recipe: Path, tmp_path: 
     assert list_left_over(tmp_path) == []
 
 
+def test_missing_library_and_writable_file_fail_the_build(build: Build, recipe: Path) -> None:
+    """Programs without their libraries, and what everybody may write, are named together."""
+    text = RECIPE.replace("[run]", 'exclude = ["**/libc.so.*"]\n[run]')
+    host = '[[sources]]\nkind = "host"\nprograms = ["/bin/sleep"]\n'
+    (recipe / "recipe.toml").write_text(text.replace("[releases", host + "[releases", 1))
+    (recipe / "files/share/text").chmod(0o646)
+    with pytest.raises(BuildError) as caught:
+        build()
+    issues = caught.value.issues
+    assert "share/text: writable by everybody (0646)" in issues
+    assert "bin/sleep: needs libc.so.6, which is not in the bundle" in issues
+
+
+class Moving(msgspec.Struct, frozen=True, kw_only=True):
+    """A source whose locked input is gone: the newer one has another file."""
+
+    def add(self, site: Site, pins: tuple[Pin, ...] | None) -> Added:
+        """Add a file, or two."""
+        (site.tree / "old").touch()
+        if pins is not None:
+            (site.tree / "new").touch()
+        return Added(moved_on=pins is not None)
+
+
+def test_newer_inputs_may_have_other_files(
+    build: Build, recipe: Path, monkeypatch: pytest.MonkeyPatch, context: Context
+) -> None:
+    """Where a recipe accepts newer inputs than locked, the footprint only tells what differs."""
+    talk = Talk()
+    monkeypatch.setitem(sources.KINDS, "moving", Moving)
+    monkeypatch.setattr(context.report, "note", talk.note)
+    source = '[[sources]]\nkind = "moving"\n[releases'
+    (recipe / "recipe.toml").write_text(RECIPE.replace("[releases", source, 1))
+    build()
+    before = (recipe / "1.0.footprint").read_bytes()
+    talk.notes.clear()
+    build()
+    assert talk.notes == ["1.0.footprint: + f new"]
+    assert (recipe / "1.0.footprint").read_bytes() == before
+
+
 def test_footprint_difference_fails_the_build(build: Build, recipe: Path) -> None:
     """An entry that came or went fails the build with the list, until it is accepted."""
     build()
@@ -226,8 +270,37 @@ def test_directory_is_what_the_file_would_be(build: Build, tmp_path: Path) -> No
         build(directory_out=tmp_path / "web")
 
 
-def test_targets_are_checked_before_the_work(build: Build, tmp_path: Path) -> None:
+def test_file_and_directory_together(build: Build, tmp_path: Path) -> None:
+    """With -o and --dir both are made, of one bundle."""
+    made = build(output=tmp_path / "web.bundle", directory_out=tmp_path / "web")
+    assert made.file is not None
+    manifest, _ = read_back(made.file)
+    assert made.digest == encode.digest_of(manifest)
+    assert encode.scan_tree(tmp_path / "web/share").files[0].size == 6
+
+
+@pytest.mark.parametrize("umask", [0o002, 0o077])
+def test_umask_does_not_show(build: Build, tmp_path: Path, umask: int) -> None:
+    """Whoever builds, entries have the modes of bundles, in a bundle directory too."""
+    expected = build().digest
+    before = os.umask(umask)
+    try:
+        made = build(directory_out=tmp_path / "web")
+    finally:
+        os.umask(before)
+    assert made.digest == expected
+    modes = {oct(each.lstat().st_mode) for each in (tmp_path / "web").rglob("*")}
+    assert modes == {"0o40755", "0o100644", "0o100755", "0o120777"}
+
+
+def test_targets_are_checked_before_the_work(
+    build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A target that cannot be written is found out at once, not after minutes."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "web-1.0.bundle").mkdir()
+    with pytest.raises(UsageError, match=r"web-1\.0\.bundle is a directory"):
+        build(output=None)
     with pytest.raises(NotFoundError, match="no directory"):
         build(output=tmp_path / "none/web.bundle")
     with pytest.raises(UsageError, match="is a directory"):
