@@ -197,7 +197,11 @@ def _forward(init: int, signal_writer: int) -> int:
                 return status
             continue
         if code != signals.SI_KERNEL:
-            os.write(signal_writer, bytes((number,)))
+            try:
+                os.write(signal_writer, bytes((number,)))
+            except BrokenPipeError:
+                # Init has ended, and the news of it waits behind this signal.
+                return os.waitpid(init, 0)[1]
             os.kill(init, number)
         if number in signals.STOPS:
             # The shell must see that its job has stopped.

@@ -81,6 +81,21 @@ def test_signal_to_the_process_group_without_terminal_arrives_once(tree: Path) -
     assert process.stdout.read() == "got\n"
 
 
+def test_signal_that_comes_too_late_is_no_error(tree: Path) -> None:
+    """A signal for a service that has ended meanwhile changes nothing of how appb ends."""
+    process = start(tree, "echo ready; read x; exit 6")
+    inside = descendants(process.pid)
+    os.kill(process.pid, signal.SIGSTOP)
+    assert process.stdin
+    process.stdin.write("\n")
+    process.stdin.flush()
+    assert _wait_until(lambda: not any(map(is_alive, inside)))
+    # Of what is pending the lower number is seen first, so before the news of the end.
+    os.kill(process.pid, signal.SIGTERM)
+    os.kill(process.pid, signal.SIGCONT)
+    assert process.wait(timeout=10) == 6
+
+
 def test_orphans_are_reaped(tree: Path) -> None:
     """A process whose parent has gone leaves no zombie."""
     script = "(/bin/sleep 0.1 & ); /bin/sleep 0.4; for p in /proc/[0-9]*; do echo ${p#/proc/}; done"
