@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from appbundle.names import escape
 from appbundle.system import process
 
 INSIDE = "/appb"
@@ -89,13 +90,18 @@ class Chroot:
         script = "\n".join(
             [*self._mounts(), f'exec env -i {variables} "$(command -v chroot)" "$root" "$@"']
         )
-        return process.run(
-            ["unshare", *_NAMESPACES, *apart, *unprivileged, "sh", "-euc", script, "sh", *argv],
-            environment=process.basic_environment(os.environ),
-            timeout_s=timeout_s,
-            title=title or os.path.basename(argv[0]),
-            heard=heard,
-        )
+        try:
+            return process.run(
+                ["unshare", *_NAMESPACES, *apart, *unprivileged, "sh", "-euc", script, "sh", *argv],
+                environment=process.basic_environment(os.environ),
+                timeout_s=timeout_s,
+                title=title or os.path.basename(argv[0]),
+                heard=heard,
+            )
+        except process.ProgramError as e:
+            # Instead of a page of mounts.
+            e.hint = f"in the tree it was called as: {escape(shlex.join(argv))}"
+            raise
 
     def _mounts(self) -> list[str]:
         root, temporary = self.scratch / "root", self.scratch / "tmp"
