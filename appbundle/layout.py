@@ -54,6 +54,11 @@ class Layout:
         return self.private / "pins"
 
     @property
+    def pending(self) -> Path:
+        """What is under way; missing if nothing is."""
+        return self.private / "pending.json"
+
+    @property
     def releases(self) -> Path:
         """One small file an app: the highest release number accepted."""
         return self.private / "releases"

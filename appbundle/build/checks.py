@@ -16,7 +16,8 @@ from pathlib import Path
 from appbundle.build import elf
 from appbundle.build.view import View, Where
 from appbundle.bundle.manifest import Link
-from appbundle.bundle.rules import is_harmless, link_leaves
+from appbundle.bundle.rules import link_leaves
+from appbundle.bundle.text import is_harmless
 from appbundle.errors import BuildError, UnsupportedError
 from appbundle.names import escape
 

@@ -8,6 +8,9 @@ from typing import Literal
 
 import msgspec
 
+from appbundle.bundle.services import Service
+from appbundle.bundle.settings import Setting, Template
+from appbundle.bundle.tasks import Rollback, Task
 from appbundle.names import Digest
 
 FORMAT = 1
@@ -105,6 +108,11 @@ class Manifest(
         compression: What made the frames (`zstd 1.5.7 level 12`); packing again needs the same.
         requires: What a node must have.
         run: The declared foreground command, if any.
+        services: What a node keeps running.
+        settings: What an administrator may change.
+        templates: Files that follow from settings.
+        tasks: What must be done to the state when releases change.
+        rollback: What going back from this release means; `code` where nothing is said.
         outward: Paths of the links that may point out of the bundle.
         directories: Every directory, parents before children, sorted.
         links: Every symbolic link, sorted by path.
@@ -125,6 +133,11 @@ class Manifest(
     compression: str = ""
     requires: Requires = Requires()
     run: Run | None = None
+    services: tuple[Service, ...] = ()
+    settings: tuple[Setting, ...] = ()
+    templates: tuple[Template, ...] = ()
+    tasks: tuple[Task, ...] = ()
+    rollback: tuple[Rollback, ...] = ()
     outward: tuple[str, ...] = ()
     directories: tuple[str, ...] = ()
     links: tuple[Link, ...] = ()

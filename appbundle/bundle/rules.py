@@ -5,7 +5,6 @@ The rules are those of docs/format.md, "Manifest"; each refusal names the rule a
 
 import hashlib
 import re
-import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
@@ -13,7 +12,10 @@ import msgspec
 
 from appbundle.bundle.manifest import File, Frame, Link, Manifest, Run
 from appbundle.bundle.payload import MAX_COMPRESSED_FRAME_SIZE, MAX_FRAME_SIZE, Shape, measure
+from appbundle.bundle.service_rules import check_services
+from appbundle.bundle.setting_rules import check_settings
 from appbundle.bundle.statement import RELEASE_LIMIT
+from appbundle.bundle.text import is_harmless
 from appbundle.errors import ManifestError, UsageError
 from appbundle.layout import BUNDLE_DIR
 from appbundle.names import escape, parse_app_name, parse_version
@@ -33,8 +35,6 @@ _ARCHITECTURE = re.compile(r"[a-z0-9_]{1,32}", re.ASCII)
 _BASE = re.compile(r"(?:[a-z0-9][a-z0-9.-]{0,62})?", re.ASCII)
 _KERNEL = re.compile(r"(?:[0-9]{1,4}\.[0-9]{1,4}(?:\.[0-9]{1,6})?)?", re.ASCII)
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}", re.ASCII)
-_BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-_REFUSED_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
 _MAX_LINK_HOPS = 40
 
 _Struct = TypeVar("_Struct", bound=msgspec.Struct)
@@ -42,22 +42,24 @@ _Struct = TypeVar("_Struct", bound=msgspec.Struct)
 
 def encode_manifest(manifest: Manifest) -> bytes:
     """Write a manifest in its one canonical encoding."""
-    run = None if manifest.run is None else _share_defaults(manifest.run)
-    requires = _share_defaults(manifest.requires)
-    whole = msgspec.structs.replace(manifest, requires=requires, run=run)
-    return msgspec.json.encode(_share_defaults(whole))
+    return msgspec.json.encode(_share_defaults(manifest))
 
 
 def _share_defaults(struct: _Struct) -> _Struct:
     """Put the default objects themselves where equal ones are: msgspec leaves out only those."""
     defaults = struct.__struct_defaults__
-    names = struct.__struct_fields__[len(struct.__struct_fields__) - len(defaults) :]
-    equal = {
-        name: default
-        for name, default in zip(names, defaults, strict=True)
-        if getattr(struct, name) == default
-    }
-    return msgspec.structs.replace(struct, **equal)
+    names = struct.__struct_fields__
+    changed: dict[str, object] = {}
+    for at, name in enumerate(names, len(defaults) - len(names)):
+        value = getattr(struct, name)
+        if at >= 0 and value == defaults[at]:
+            changed[name] = defaults[at]
+        elif isinstance(value, msgspec.Struct):
+            changed[name] = _share_defaults(value)
+        # The long tables hold structures without defaults: their first tells for all.
+        elif isinstance(value, tuple) and value and getattr(value[0], "__struct_defaults__", ()):
+            changed[name] = tuple(map(_share_defaults, value))
+    return msgspec.structs.replace(struct, **changed)
 
 
 def read_manifest(raw: bytes) -> Manifest:
@@ -90,6 +92,8 @@ def check_manifest(manifest: Manifest) -> Shape:
     _check_description(manifest)
     if manifest.run is not None:
         _check_run(manifest.run)
+    check_services(manifest.name, manifest.services)
+    check_settings(manifest.settings, manifest.templates, manifest.tasks, manifest.rollback)
     _check_tree(manifest)
     return _check_payload(manifest)
 
@@ -136,13 +140,6 @@ def _check_run(run: Run) -> None:
     for name in run.environment:
         if not _VARIABLE.fullmatch(name):
             raise _refuse("not the name of an environment variable", name)
-
-
-def is_harmless(text: str) -> bool:
-    """Whether text has neither control nor bidirectional characters, and is encodable."""
-    if text.isascii():
-        return text.isprintable()
-    return not any(c in _BIDI or unicodedata.category(c) in _REFUSED_CATEGORIES for c in text)
 
 
 def _check_tree(manifest: Manifest) -> None:

@@ -43,7 +43,7 @@ def _sources(real: str) -> dict[Source, str]:
     """Where on which devices the directory's content is, with its place below the directory."""
     covering = (0, ("", ""))
     inner: dict[Source, str] = {}
-    for source, point in _mounts("self"):
+    for source, point in mounts_of("self"):
         if point == real or real.startswith(point.rstrip("/") + "/"):
             # Of two on the same point the later one is on top.
             if len(point) >= covering[0]:
@@ -60,7 +60,7 @@ def _mounted(pid: str, sources: dict[Source, str], seen: set[str]) -> set[str]:
         namespace = os.readlink(f"/proc/{pid}/ns/mnt")
         if namespace in seen:
             return set()
-        mounts = _mounts(pid)
+        mounts = mounts_of(pid)
     except OSError:
         # It has ended, or is not ours to see.
         return set()
@@ -73,7 +73,7 @@ def _mounted(pid: str, sources: dict[Source, str], seen: set[str]) -> set[str]:
     return found
 
 
-def _mounts(pid: str) -> list[tuple[Source, str]]:
+def mounts_of(pid: str) -> list[tuple[Source, str]]:
     """Read a mount table: what is mounted, and where. See proc_pid_mountinfo(5)."""
     with open(f"/proc/{pid}/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
         lines = [line.split(" ", 5) for line in file]

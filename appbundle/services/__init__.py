@@ -1,0 +1,1 @@
+"""Services on a node: units, supervisors, health, and how a switch becomes one transaction."""

@@ -1,0 +1,134 @@
+"""What is known of services: what should run, what does, and who keeps them running."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import NamedTuple, Protocol
+
+from appbundle.bundle.services import Service
+from appbundle.names import AppName, Version
+
+
+class Key(NamedTuple):
+    """A service of an app."""
+
+    app: AppName
+    service: str
+
+    def __str__(self) -> str:
+        return self.app if self.service == self.app else f"{self.app}/{self.service}"
+
+
+class Instance(NamedTuple):
+    """A service as it runs: the lasting one, or the second one of a version that shall follow."""
+
+    key: Key
+    is_next: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.key} (new version)" if self.is_next else str(self.key)
+
+
+class State(Enum):
+    """What a service manager says of an instance."""
+
+    RUNNING = "running"
+    STARTING = "starting"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+    DONE = "done"
+    """A `once` service that has run to its end."""
+    FAILED = "failed"
+    ABSENT = "absent"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """An instance as it is now.
+
+    Args:
+        state: As the manager says.
+        pid: Of its main process on the host, or None.
+        since: Seconds since the epoch when it came to this state, or None.
+        why: What went wrong, if it failed.
+        version: Which version its process runs from, or None if there is no process.
+        generation: Whose configuration the process has, or None if it has none of its own.
+        memory_bytes: What it holds, or None if nobody knows.
+        enabled: Whether it is started at boot.
+    """
+
+    state: State
+    pid: int | None = None
+    since: int | None = None
+    why: str = ""
+    version: Version | None = None
+    generation: int | None = None
+    memory_bytes: int | None = None
+    enabled: bool = False
+
+    @property
+    def is_up(self) -> bool:
+        """Whether it runs, or is about to."""
+        return self.state in (State.RUNNING, State.STARTING)
+
+
+ABSENT = Seen(state=State.ABSENT)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """An app as a generation wants it.
+
+    Args:
+        app: Which.
+        version: Of it.
+        generation: The number of the generation.
+        services: Its services, settings filled in.
+        overlays: Rendered files: (path on the node below `generations/N/`, path in the tree).
+        configuration: A digest of all that was rendered for it; equal if nothing differs.
+    """
+
+    app: AppName
+    version: Version
+    generation: int
+    services: tuple[Service, ...]
+    overlays: tuple[tuple[str, str], ...] = ()
+    configuration: str = ""
+
+
+class Backend(Protocol):
+    """Who keeps services running on a node; every method may raise AppbError."""
+
+    name: str
+
+    def define(self, wanted: Sequence[Wanted]) -> None:
+        """Let exactly these apps' services exist from now on; what runs goes on running."""
+
+    def define_next(self, wanted: Wanted, service: Service) -> None:
+        """Let a second instance of a service exist, of this very version."""
+
+    def forget_next(self, key: Key) -> None:
+        """Let it exist no more; it is stopped."""
+
+    def observe(self, instances: Collection[Instance]) -> Mapping[Instance, Seen]:
+        """Look at instances; absent ones are told as such."""
+
+    def start(self, instance: Instance) -> None:
+        """Start it and wait until it is ready; no error if it runs already."""
+
+    def stop(self, instance: Instance) -> None:
+        """Stop it and wait until it has ended; no error if it does not run."""
+
+    def restart(self, instance: Instance) -> None:
+        """Stop and start it, or only start it; goes on even if the caller dies."""
+
+    def reload(self, instance: Instance) -> None:
+        """Let it read its configuration again."""
+
+    def set_enabled(self, keys: Collection[Key], *, enabled: bool) -> None:
+        """Start services at boot, or no longer; changes nothing of what runs."""
+
+    def log_command(self, keys: Sequence[Key], *, lines: int, follow: bool) -> list[str]:
+        """The program that shows what services have said."""

@@ -1,0 +1,287 @@
+"""systemd as the keeper of services: unit files, and `systemctl` for everything else."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from appbundle.bundle.services import Service
+from appbundle.errors import AppbError
+from appbundle.layout import Layout
+from appbundle.names import AppName, escape
+from appbundle.services import units, users
+from appbundle.services.model import ABSENT, Instance, Key, Seen, State, Wanted
+from appbundle.services.running import source_of_root
+from appbundle.services.units import Place
+from appbundle.system import files, process
+
+UNITS = "usr/local/lib/systemd/system"
+"""Where unit files go: below what an administrator puts into /etc/systemd/system."""
+
+_SYSTEMCTL_TIMEOUT_S = 900.0
+_PROPERTIES = (
+    *("Id", "LoadState", "ActiveState", "SubState", "Type", "MainPID", "Result", "ExecMainStatus"),
+    *("StateChangeTimestamp", "MemoryCurrent", "UnitFileState"),
+)
+_STATES = {
+    "active": State.RUNNING,
+    "reloading": State.RUNNING,
+    "activating": State.STARTING,
+    "deactivating": State.STOPPING,
+    "inactive": State.STOPPED,
+    "failed": State.FAILED,
+}
+
+
+class ServiceFailedError(AppbError):
+    """A service did not start, stop or reload as it should."""
+
+    kind = "service-failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Systemd:
+    """The service manager of a live node, or (offline) of an image that is prepared.
+
+    Args:
+        layout: The node.
+        services: Every service that is or was declared, to know its sockets and timers.
+    """
+
+    layout: Layout
+    name = "systemd"
+
+    @property
+    def is_live(self) -> bool:
+        """Whether this node's systemd runs now."""
+        return self.layout.root == Path("/") and os.path.isdir("/run/systemd/system")
+
+    @property
+    def _directory(self) -> Path:
+        return self.layout.root / UNITS
+
+    def define(self, wanted: Sequence[Wanted]) -> None:
+        """Write the unit files of these apps, remove those of others, make users."""
+        texts: dict[str, str] = {}
+        for each in wanted:
+            if each.services:
+                user = users.ensure(self.layout, each.app)
+                place = self._place(each, user, current=True)
+                for service in each.services:
+                    texts |= units.render(service, place)
+        if self._replace(texts):
+            self._reload_manager()
+
+    def define_next(self, wanted: Wanted, service: Service) -> None:
+        """Write the unit of a second instance; it is gone after a reboot."""
+        user = users.ensure(self.layout, wanted.app)
+        text = units.render_next(service, self._place(wanted, user, current=False))
+        name = units.next_name(wanted.app, service.name)
+        self._directory.mkdir(parents=True, exist_ok=True)
+        files.write_durably(self._directory / name, text.encode())
+        self._reload_manager()
+
+    def forget_next(self, key: Key) -> None:
+        """Remove the unit of a second instance."""
+        (self._directory / units.next_name(key.app, key.service)).unlink(missing_ok=True)
+        self._reload_manager()
+
+    def _place(self, wanted: Wanted, user: str, *, current: bool) -> Place:
+        layout = self.layout
+        live = Layout(Path("/"))
+        tree = (
+            live.app(wanted.app) / "current"
+            if current
+            else live.version(wanted.app, wanted.version)
+        )
+        generation = (
+            live.current_generation if current else live.generations / str(wanted.generation)
+        )
+        skeleton = layout.private / "root"
+        files.make_directory(skeleton)
+        return Place(
+            app=wanted.app,
+            user=user,
+            skeleton=str(live.private / "root"),
+            tree=str(tree),
+            overlays=tuple((f"{generation}/{inner}", target) for inner, target in wanted.overlays),
+        )
+
+    def _replace(self, texts: Mapping[str, str]) -> bool:
+        """Make our unit files exactly these; gives whether anything changed."""
+        self._directory.mkdir(parents=True, exist_ok=True)
+        changed = False
+        for name in self._own_files():
+            if name not in texts:
+                (self._directory / name).unlink()
+                changed = True
+        for name, text in texts.items():
+            path = self._directory / name
+            if not path.exists() or path.read_text() != text:
+                files.write_durably(path, text.encode())
+                changed = True
+        if changed:
+            files.fsync_directory(self._directory)
+        return changed
+
+    def _own_files(self) -> Iterator[str]:
+        for path in sorted(self._directory.iterdir()):
+            if path.is_file() and not path.is_symlink():
+                with path.open("rb") as file:
+                    if file.read(len(units.MARK)) == units.MARK.encode():
+                        yield path.name
+
+    def _reload_manager(self) -> None:
+        if self.is_live:
+            self._systemctl("daemon-reload")
+
+    def observe(self, instances: Collection[Instance]) -> dict[Instance, Seen]:
+        """Ask systemd about all instances at once."""
+        if not instances or not self.is_live:
+            return dict.fromkeys(instances, ABSENT)
+        names = {_unit(each): each for each in instances}
+        shown = self._systemctl(
+            "show", "--timestamp=unix", f"--property={','.join(_PROPERTIES)}", "--", *names
+        )
+        found: dict[Instance, Seen] = dict.fromkeys(instances, ABSENT)
+        for paragraph in shown.strip().split("\n\n"):
+            values = dict(line.partition("=")[::2] for line in paragraph.splitlines())
+            instance = names.get(values.get("Id", ""))
+            if instance is not None:
+                found[instance] = _seen(instance, values)
+        return found
+
+    def start(self, instance: Instance) -> None:
+        """Start it and wait until systemd calls it started."""
+        self._reset_failed(instance)
+        self._act("start", instance)
+
+    def stop(self, instance: Instance) -> None:
+        """Stop it with its sockets and wait until it has ended."""
+        self._act("stop", instance)
+
+    def restart(self, instance: Instance) -> None:
+        """Let systemd stop and start it; its sockets stay."""
+        self._reset_failed(instance)
+        self._act("restart", instance)
+
+    def reload(self, instance: Instance) -> None:
+        """Send it its reload signal."""
+        self._act("reload", instance)
+
+    def set_enabled(self, keys: Collection[Key], *, enabled: bool) -> None:
+        """Make or remove the links that start services at boot."""
+        names = [name for key in keys for name in self._startable(key)]
+        if not names:
+            return
+        root = [] if self.is_live else [f"--root={self.layout.root}"]
+        self._systemctl(*root, "enable" if enabled else "disable", "--quiet", "--", *names)
+
+    def log_command(self, keys: Sequence[Key], *, lines: int, follow: bool) -> list[str]:
+        """journalctl with the units of these services."""
+        chosen = [
+            f"--unit={_unit(Instance(key, is_next))}" for key in keys for is_next in (False, True)
+        ]
+        return ["journalctl", f"--lines={lines}", *(["--follow"] if follow else []), *chosen]
+
+    def _startable(self, key: Key) -> list[str]:
+        """What is enabled for a service: its timer, or itself and its sockets."""
+        stem = units.unit_name(key.app, key.service, kind="")
+        timer = f"{stem}timer"
+        if (self._directory / timer).exists():
+            return [timer]
+        own = self._directory.glob(f"{stem}*socket")
+        sockets = [path.name for path in own if _belongs(path, f"{stem}service")]
+        return [f"{stem}service", *sorted(sockets)]
+
+    def _act(self, verb: str, instance: Instance) -> None:
+        name = _unit(instance)
+        try:
+            self._systemctl(verb, "--", name)
+        except process.ProgramError as error:
+            raise ServiceFailedError(
+                f"{instance} did not {verb}: {self._why(instance) or error.what}",
+                hint=f"appb logs {instance.key}",
+            ) from error
+
+    def _why(self, instance: Instance) -> str:
+        try:
+            return self.observe([instance])[instance].why
+        except AppbError:
+            return ""
+
+    def _reset_failed(self, instance: Instance) -> None:
+        # More than five starts in ten seconds are refused otherwise; an error means "not failed".
+        try:
+            self._systemctl("reset-failed", "--", _unit(instance))
+        except process.ProgramError:
+            return
+
+    def _systemctl(self, *words: str) -> str:
+        done = process.run(
+            ["systemctl", "--no-ask-password", "--no-pager", *words],
+            environment=process.basic_environment(os.environ, SYSTEMD_COLORS="0"),
+            timeout_s=_SYSTEMCTL_TIMEOUT_S,
+        )
+        return done.stdout.decode(errors="replace")
+
+
+def _unit(instance: Instance) -> str:
+    key = instance.key
+    if instance.is_next:
+        return units.next_name(key.app, key.service)
+    return units.unit_name(key.app, key.service)
+
+
+def _belongs(path: Path, service: str) -> bool:
+    return f"\nService={service}\n" in path.read_text()
+
+
+def _seen(instance: Instance, values: Mapping[str, str]) -> Seen:
+    if values.get("LoadState") == "not-found":
+        return ABSENT
+    state = _STATES.get(values.get("ActiveState", ""), State.STOPPED)
+    if values.get("Type") == "oneshot" and state is State.STOPPED and values["Result"] == "success":
+        state = State.DONE if values.get("StateChangeTimestamp") else State.STOPPED
+    pid = int(values.get("MainPID") or 0) or None
+    root = source_of_root(pid, instance.key.app) if pid else None
+    return Seen(
+        state=state,
+        pid=pid,
+        since=_seconds(values.get("StateChangeTimestamp", "")),
+        why=_reason(values) if state is State.FAILED or values.get("Result") != "success" else "",
+        version=root.version if root else None,
+        generation=root.generation if root else None,
+        memory_bytes=_number(values.get("MemoryCurrent", "")),
+        enabled=values.get("UnitFileState") in ("enabled", "enabled-runtime"),
+    )
+
+
+def _reason(values: Mapping[str, str]) -> str:
+    result, status = values.get("Result", ""), values.get("ExecMainStatus", "")
+    match result:
+        case "exit-code":
+            return f"it ended with status {escape(status)}"
+        case "signal" | "core-dump":
+            return f"it was ended by signal {escape(status)}"
+        case "timeout":
+            return "it took too long"
+        case "start-limit-hit":
+            return "it was started too often"
+        case _:
+            return escape(result)
+
+
+def _seconds(text: str) -> int | None:
+    return _number(text.removeprefix("@"))
+
+
+def _number(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdigit() and int(text) < 1 << 63 else None
+
+
+def app_units(app: AppName, services: Iterable[Service]) -> list[str]:
+    """The names of the service units of an app."""
+    return [units.unit_name(app, service.name) for service in services]

@@ -1,0 +1,71 @@
+"""The static user `appb-NAME` of an app: the same number whoever keeps its services running."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+from appbundle.errors import UnsupportedError
+from appbundle.layout import Layout
+from appbundle.names import AppName
+from appbundle.system import process
+
+PREFIX = "appb-"
+_TIMEOUT_S = 60.0
+
+
+def ensure(layout: Layout, app: AppName) -> str:
+    """Have the node know an app's user; gives its name.
+
+    Its number is that of the state directory's owner, where there is one that was made without
+    such a user.
+
+    Raises:
+        UnsupportedError: The node has neither systemd-sysusers nor useradd.
+    """
+    user = PREFIX + app
+    if _is_known(layout, user):
+        return user
+    number = _owner(layout, app)
+    if shutil.which("systemd-sysusers"):
+        identity = f"{number}:{number}" if number else "-"
+        lines = [f'u {user} {identity} "{app}" /var/lib/{app} /usr/sbin/nologin']
+        if number:
+            lines.insert(0, f"g {user} {number}")
+        argv = ["systemd-sysusers", f"--root={layout.root}", "--inline", *lines]
+    elif shutil.which("useradd"):
+        identity_words = ["--uid", str(number)] if number else []
+        argv = [
+            *(
+                "useradd",
+                "--root",
+                str(layout.root),
+                "--system",
+                "--no-create-home",
+                "--user-group",
+            ),
+            *("--home-dir", f"/var/lib/{app}", "--shell", "/usr/sbin/nologin"),
+            *(*identity_words, user),
+        ]
+    else:
+        raise UnsupportedError(
+            f"this node has no user {user}", hint="install systemd-sysusers or useradd"
+        )
+    process.run(argv, environment=process.basic_environment(os.environ), timeout_s=_TIMEOUT_S)
+    return user
+
+
+def _is_known(layout: Layout, user: str) -> bool:
+    try:
+        text = (layout.root / "etc/passwd").read_text(errors="replace")
+    except FileNotFoundError:
+        return False
+    return any(line.startswith(f"{user}:") for line in text.splitlines())
+
+
+def _owner(layout: Layout, app: AppName) -> int | None:
+    try:
+        owner = os.lstat(layout.state(app)).st_uid
+    except FileNotFoundError:
+        return None
+    return owner or None
