@@ -68,6 +68,7 @@ class Python(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         else:
             tools = tuple(pin for pin in pins if pin.tool)
         _provide(site, pip, tools, tools=False)
+        site.report.step(f"installing {len(tools)} build tools")
         into = ["--target", directory("tools")]
         _install(pip, {pin: pin.sha256 for pin in tools}, into)
         return tools
