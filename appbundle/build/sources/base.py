@@ -9,6 +9,9 @@ import msgspec
 
 from appbundle.names import AppName, Version
 
+DIFFERS_HINT = "find out which of both is right; --update-lock accepts what came"
+"""For inputs that are not what the lock says."""
+
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+:~!_%-]*")
 """Names of packages and files, and versions: nothing that a path, a shell or an option could be."""

@@ -21,7 +21,7 @@ import msgspec
 from appbundle.build.inside import resolve
 from appbundle.build.sources import cache
 from appbundle.build.sources.archives import find_archives
-from appbundle.build.sources.base import Added, Component, Pin, Report, Site
+from appbundle.build.sources.base import DIFFERS_HINT, Added, Component, Pin, Report, Site
 from appbundle.errors import BuildError
 from appbundle.names import escape
 from appbundle.system import process
@@ -127,7 +127,9 @@ def _check(pins: Sequence[Pin], got: Sequence[Pin]) -> None:
         if found.get((name, version)) != digest
     ]
     if issues:
-        raise BuildError("Debian packages differ from the lock", issues=tuple(issues))
+        raise BuildError(
+            "Debian packages differ from the lock", issues=tuple(issues), hint=DIFFERS_HINT
+        )
 
 
 # Asking and downloading ---------------------------------------------------------------------------

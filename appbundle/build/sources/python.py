@@ -12,7 +12,7 @@ from urllib.parse import quote, unquote, urlsplit
 import msgspec
 
 from appbundle.build.sources import cache
-from appbundle.build.sources.base import Added, Component, Pin, Report, Site
+from appbundle.build.sources.base import DIFFERS_HINT, Added, Component, Pin, Report, Site
 from appbundle.build.sources.files import hash_file
 from appbundle.build.sources.pip import Pip, directory
 from appbundle.errors import BuildError
@@ -144,7 +144,9 @@ def _raise_mismatch(error: process.ProgramError) -> None:
         for m in _MISMATCH.finditer(error.stderr)
     )
     if issues:
-        raise BuildError("Python packages differ from the lock", issues=issues) from error
+        raise BuildError(
+            "Python packages differ from the lock", issues=issues, hint=DIFFERS_HINT
+        ) from error
 
 
 def _count(word: str, total: int, report: Report) -> Callable[[str], None]:
