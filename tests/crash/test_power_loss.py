@@ -217,13 +217,15 @@ def test_power_cuts() -> None:
         with mounted(make_xfs(memory / "host.img", size_bytes=4 << 30)) as host:
             image = make_ext4(host / "disk.img", size_bytes=64 << 20)
             with mounted(image, *_MERCILESS) as disk:
-                node, cuts = new_node(disk / "node"), []
+                node = new_node(disk / "node")
+                cuts: list[Cut] = []
                 os.sync()
                 with _working(node, bundles) as work:
                     began = time.monotonic()
-                    for number in range(1, CUTS + 1):
+                    # At least one round of all steps, however slow the machine is.
+                    while len(cuts) < CUTS or work.listen() < len(WORK):
+                        assert len(cuts) < 20 * CUTS, "hardly anything is done"
                         time.sleep(pause.uniform(0, 0.15))
-                        cuts.append(_cut(image, work, number, began))
-                    assert work.listen() >= len(WORK), "too little was done meanwhile"
+                        cuts.append(_cut(image, work, len(cuts) + 1, began))
             found = {_check(cut, bundles) for cut in cuts}
     assert len(found) > len(WORK) // 2, "the cuts were all at the same moment"

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -22,13 +23,21 @@ from appbundle.bundle.statement import (
 from appbundle.errors import CorruptError, ManifestError, TrustError, UsageError
 from appbundle.names import parse_app_name, parse_ref, parse_version
 from appbundle.trust import allowed_signers, sshsig
-from tests.bundles import WEB, File, draft, new_key
+from appbundle.trust.keys import PrivateKey, PublicKey
+from tests.bundles import WEB, File, draft
 from tests.crash import support
 from tests.crash.support import memory_directory, new_node, run_cli
 
 from .effort import examples
 
-KEY, OTHER = new_key(), new_key()
+
+def _key(number: int) -> PrivateKey:
+    """A key that is the same in every run, so that examples are."""
+    secret = Ed25519PrivateKey.from_private_bytes(bytes((number,)) * 32)
+    return PrivateKey(PublicKey(secret.public_key().public_bytes_raw()), secret)
+
+
+KEY, OTHER = _key(1), _key(2)
 DRAFT = draft({**WEB, "etc/a\u0301 name": File("odd"), "etc/" + "long" * 40: File("x")}).change(
     summary="one line", run=entries.Run(argv=("/bin/web", "-v"), environment={"A": "b"})
 )
