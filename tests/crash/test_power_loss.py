@@ -20,6 +20,8 @@ from pathlib import Path
 
 import pytest
 
+from appbundle.system import files, libc
+
 from .disks import make_ext4, make_xfs, mounted, needs_disks
 from .support import Content, Looks, Node, make_bundle, memory_directory, new_node, run_cli
 
@@ -219,7 +221,8 @@ def test_power_cuts() -> None:
             with mounted(image, *_MERCILESS) as disk:
                 node = new_node(disk / "node")
                 cuts: list[Cut] = []
-                os.sync()
+                with files.directory(disk) as fd:
+                    libc.syncfs(fd)
                 with _working(node, bundles) as work:
                     began = time.monotonic()
                     # At least one round of all steps, however slow the machine is.
