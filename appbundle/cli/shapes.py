@@ -20,6 +20,7 @@ def switched(result: "Switched") -> dict[str, Any]:
             {"name": each.name, "before": each.before, "after": each.after}
             for each in result.changes
         ],
+        "widenings": list(result.widenings),
     }
 
 

@@ -37,6 +37,22 @@ _SILENT = Silent()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Gate:
+    """How a switch of services is judged.
+
+    Args:
+        revert: Go back by itself if a service does not become healthy.
+        confirm_within_s: Go back unless somebody confirms in so many seconds; None for no need.
+    """
+
+    revert: bool = True
+    confirm_within_s: int | None = None
+
+
+_GATE = Gate()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
     """What every flow is given.
 
@@ -46,6 +62,7 @@ class Context:
         by: Who asks: a user's name.
         lock_timeout_s: How long to wait for another appb.
         report: Whom to tell.
+        gate: How a switch of services is judged.
     """
 
     layout: Layout
@@ -53,6 +70,7 @@ class Context:
     by: str = ""
     lock_timeout_s: float = LOCK_TIMEOUT_S
     report: Report = _SILENT
+    gate: Gate = _GATE
 
     def waiting(self, holder: str) -> None:
         """Say for whom a change has to wait."""

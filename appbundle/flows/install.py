@@ -7,7 +7,7 @@ from pathlib import Path
 
 from appbundle.bundle.manifest import Manifest
 from appbundle.bundle.statement import Statement
-from appbundle.errors import ConflictError, DowngradeError, UsageError
+from appbundle.errors import ConflictError, DowngradeError, UnhealthyError, UsageError
 from appbundle.flows import authenticity, switch
 from appbundle.flows.context import Context
 from appbundle.flows.switch import Switched
@@ -101,6 +101,10 @@ def _transaction(context: Context) -> Iterator[_Transaction]:
                 try:
                     yield transaction
                     done = True
+                except UnhealthyError:
+                    # What was installed is whole, and its generation tells why it failed.
+                    done = True
+                    raise
                 finally:
                     files.remove_tree(transaction.directory)
                     if not done:
@@ -196,7 +200,8 @@ def check_downgrade(layout: Layout, name: AppName, release: int) -> None:
 def _finish(context: Context, transaction: _Transaction, *, switch_to: bool) -> Installed:
     """Publish what was staged and switch to it."""
     layout = context.layout
-    before, generation = _next(context, transaction.refs, switch_to=switch_to)
+    told = {AppName(m.name): m for m in transaction.begun}
+    before, generation = _next(context, transaction.refs, told, switch_to=switch_to)
     directory = None
     if generation is not None:
         directory = generations.prepare(generation, transaction.directory)
@@ -222,7 +227,11 @@ def _finish(context: Context, transaction: _Transaction, *, switch_to: bool) -> 
 
 
 def _next(
-    context: Context, refs: Mapping[AppName, Version], *, switch_to: bool
+    context: Context,
+    refs: Mapping[AppName, Version],
+    told: Mapping[AppName, Manifest],
+    *,
+    switch_to: bool,
 ) -> tuple[Generation | None, Generation | None]:
     """Give the current generation, and the one that comes next unless nothing changes."""
     before = generations.current(context.layout)
@@ -230,7 +239,7 @@ def _next(
     if not switch_to or apps | dict(refs) == apps:
         return before, None
     reason = "install " + " ".join(map(str, _refs(refs)))
-    return before, switch.plan(context, apps | dict(refs), reason)
+    return before, switch.plan(context, apps | dict(refs), reason, told=told)
 
 
 def _refs(refs: Mapping[AppName, Version]) -> tuple[BundleRef, ...]:
@@ -248,6 +257,7 @@ def plan(
     layout, policy = context.layout, authenticity.policy(context.layout)
     refs: dict[AppName, Version] = {}
     given: set[str] = set()
+    told: dict[AppName, Manifest] = {}
     new_bytes = new_files = 0
     for path in paths:
         with open_source(path) as source:
@@ -261,10 +271,14 @@ def plan(
             added_bytes, added_files = stage.count_new(layout, bundle.manifest, given)
             new_bytes, new_files = new_bytes + added_bytes, new_files + added_files
         refs[statement.name] = statement.version
-    before, generation = _next(context, refs, switch_to=switch_to)
+        told[statement.name] = bundle.manifest
+    before, generation = _next(context, refs, told, switch_to=switch_to)
+    wider = switch.widenings(context, before, generation, told) if generation else ()
     found = tuple(switch.changes(before.apps if before else {}, refs)) if generation else ()
     return Installed(
-        switched=Switched(generation=generation or before, outcome="planned", changes=found),
+        switched=Switched(
+            generation=generation or before, outcome="planned", changes=found, widenings=wider
+        ),
         versions=_refs(refs),
         new_bytes=new_bytes,
         new_files=new_files,

@@ -76,6 +76,8 @@ def remove(
         plan, without = _plan_removal(context, ref, purge=purge)
         if without is not None:
             switch.make_current(context, generations.current(context.layout), without)
+            # Its services have ended now; whoever still runs from it is somebody else.
+            _check_unused(context.layout, _keys(plan))
         for number in plan.generations:
             removal.remove_generation(context.layout, number)
         for gone in plan.versions:
@@ -97,9 +99,11 @@ def _plan_removal(
     """
     layout = context.layout
     going = _going(layout, ref, purge=purge)
-    _check_unused(layout, going)
     current, known = generations.current(layout), generations.every(layout)
     without = None
+    _check_unpinned(layout, going)
+    if ref.version is not None or current is None or ref.name not in current.serving:
+        _check_unused(layout, going)
     if ref.version is None and current is not None and ref.name in current.apps:
         apps = {other: version for other, version in current.apps.items() if other != ref.name}
         current = without = switch.plan(context, apps, f"remove {ref.name}")
@@ -135,9 +139,16 @@ def _going(layout: Layout, ref: BundleRef, *, purge: bool) -> set[Key]:
     return {(ref.name, version) for version in ([ref.version] if ref.version else on_disk)}
 
 
-def _check_unused(layout: Layout, going: set[Key]) -> None:
+def _keys(plan: Removed) -> set[Key]:
+    return {(ref.name, ref.version) for ref in plan.versions if ref.version is not None}
+
+
+def _check_unpinned(layout: Layout, going: set[Key]) -> None:
     for key in sorted(going & pins.pinned(layout)):
         raise ConflictError(f"{key[0]} {key[1]} is pinned", hint=f"appb unpin {key[0]}@{key[1]}")
+
+
+def _check_unused(layout: Layout, going: set[Key]) -> None:
     for key in sorted(going & usage.versions_in_use(layout)):
         raise ConflictError(f"{key[0]} {key[1]} is in use by a process", hint="stop it first")
 

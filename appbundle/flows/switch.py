@@ -4,13 +4,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from appbundle.errors import NotFoundError
 from appbundle.flows.context import Context
 from appbundle.names import AppName, BundleRef, Version
-from appbundle.store import generations, node
+from appbundle.store import generations, listed, node
 from appbundle.store.generations import Generation
 from appbundle.system import files
+
+if TYPE_CHECKING:
+    from appbundle.bundle.manifest import Manifest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,11 +37,13 @@ class Switched:
         generation: What is current now, or would be; None on a node that never had any.
         outcome: `switched`, `unchanged`, `installed` or `planned`.
         changes: The apps whose version differs from before.
+        widenings: What services may do that they could not before, a sentence each.
     """
 
     generation: Generation | None
     outcome: str
     changes: tuple[Change, ...]
+    widenings: tuple[str, ...] = ()
 
 
 Prepared = tuple[Generation, Path]
@@ -171,15 +177,39 @@ def _switch_number(
     target = generations.read(context.layout, number)
     _check_complete(context, target)
     found = tuple(changes(current.apps if current else {}, target.apps, whole=True))
+    wider = widenings(context, current, target)
     if dry_run:
-        return Switched(generation=target, outcome="planned", changes=found)
+        return Switched(generation=target, outcome="planned", changes=found, widenings=wider)
     if current is not None and current.number == number:
+        _settle(context, current)
         return Switched(generation=current, outcome="unchanged", changes=())
-    # The apps are named before it happens: what is said must not depend on its success.
-    for change in found:
-        context.report.note(str(change))
-    generations.activate(context.layout, number)
-    return Switched(generation=target, outcome="switched", changes=found)
+    _announce(context, found, wider)
+    _activate(context, current, target)
+    return Switched(generation=target, outcome="switched", changes=found, widenings=wider)
+
+
+def _announce(context: Context, found: Sequence[Change], wider: Sequence[str]) -> None:
+    """Name apps and new permissions before it happens, whatever becomes of it."""
+    for text in (*map(str, found), *wider):
+        context.report.note(text)
+
+
+def widenings(
+    context: Context,
+    before: Generation | None,
+    after: Generation,
+    told: "Mapping[AppName, Manifest] | None" = None,
+) -> tuple[str, ...]:
+    """Say what services of a generation may do that they could not before.
+
+    Args:
+        told: Manifests of versions that are not on disk yet.
+    """
+    if not after.serving:
+        return ()
+    from appbundle.flows import permissions
+
+    return permissions.widenings(context.layout, before, after, told)
 
 
 def _check_complete(context: Context, target: Generation) -> None:
@@ -207,10 +237,13 @@ def _switch_apps(
         generations.require_version(layout, BundleRef(change.name, change.after))
     if not found:
         outcome = "planned" if dry_run else "unchanged"
+        if not dry_run:
+            _settle(context, before)
         return Switched(generation=before, outcome=outcome, changes=())
     generation = plan(context, apps | dict(wanted), reason, origins)
     if dry_run:
-        return Switched(generation=generation, outcome="planned", changes=found)
+        wider = widenings(context, before, generation)
+        return Switched(generation=generation, outcome="planned", changes=found, widenings=wider)
     return make_current(context, before, generation)
 
 
@@ -219,16 +252,40 @@ def plan(
     apps: Mapping[AppName, Version],
     reason: str,
     origins: Mapping[AppName, int] | None = None,
+    *,
+    told: "Mapping[AppName, Manifest] | None" = None,
 ) -> Generation:
-    """Say what the next generation would be; nothing is written."""
+    """Say what the next generation would be; nothing is written.
+
+    Args:
+        told: Manifests of versions that are not on disk yet.
+    """
     return generations.plan(
         context.layout,
         apps=apps,
         reason=reason,
         by=context.by,
         created_at=context.now,
+        serving=list(_serving(context, apps, told or {})),
         origins=origins,
     )
+
+
+def _serving(
+    context: Context, apps: Mapping[AppName, Version], told: "Mapping[AppName, Manifest]"
+) -> Iterator[AppName]:
+    """Those of a generation's apps that declare services; only what changes is looked at."""
+    before = generations.current(context.layout)
+    for name, version in apps.items():
+        if name in told:
+            serves = bool(told[name].services)
+        elif before is not None and before.apps.get(name) == version:
+            serves = name in before.serving
+        else:
+            found = listed.read(context.layout, name, version)
+            serves = found is not None and found.serves
+        if serves:
+            yield name
 
 
 def make_current(context: Context, before: Generation | None, generation: Generation) -> Switched:
@@ -246,11 +303,28 @@ def activate_prepared(context: Context, before: Generation | None, prepared: Pre
     """Number a durable generation and make it current."""
     generation, directory = prepared
     found = tuple(changes(before.apps if before else {}, generation.apps, whole=True))
-    for change in found:
-        context.report.note(str(change))
+    wider = widenings(context, before, generation)
+    _announce(context, found, wider)
     generations.commit(context.layout, generation, directory)
-    generations.activate(context.layout, generation.number)
-    return Switched(generation=generation, outcome="switched", changes=found)
+    _activate(context, before, generation)
+    return Switched(generation=generation, outcome="switched", changes=found, widenings=wider)
+
+
+def _activate(context: Context, before: Generation | None, after: Generation) -> None:
+    """Make a generation on disk current, with its services if it or the one before has any."""
+    if after.serving or (before is not None and before.serving):
+        # Not at the top: without services a switch needs none of what services need.
+        from appbundle.flows import transition
+
+        transition.go(context, before, after)
+    else:
+        generations.activate(context.layout, after.number)
+
+
+def _settle(context: Context, current: Generation | None) -> None:
+    """Have the services of what is current already run from it, whatever was interrupted."""
+    if current is not None and current.serving:
+        _activate(context, current, current)
 
 
 def changes(

@@ -106,8 +106,13 @@ class Backend(Protocol):
     def define(self, wanted: Sequence[Wanted]) -> None:
         """Let exactly these apps' services exist from now on; what runs goes on running."""
 
-    def define_next(self, wanted: Wanted, service: Service) -> None:
-        """Let a second instance of a service exist, of this very version."""
+    def define_next(self, wanted: Wanted, service: Service, *, shared: bool) -> None:
+        """Let a second instance of a service exist, of this very version.
+
+        Args:
+            shared: It listens on the sockets of the lasting one; else on those of `service`, which
+                nobody else knows: on trial.
+        """
 
     def forget_next(self, key: Key) -> None:
         """Let it exist no more; it is stopped."""

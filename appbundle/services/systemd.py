@@ -74,18 +74,21 @@ class Systemd:
         if self._replace(texts):
             self._reload_manager()
 
-    def define_next(self, wanted: Wanted, service: Service) -> None:
-        """Write the unit of a second instance; it is gone after a reboot."""
-        user = users.ensure(self.layout, wanted.app)
-        text = units.render_next(service, self._place(wanted, user, current=False))
-        name = units.next_name(wanted.app, service.name)
+    def define_next(self, wanted: Wanted, service: Service, *, shared: bool) -> None:
+        """Write the units of a second instance; the next `define` removes them."""
+        place = self._place(wanted, users.ensure(self.layout, wanted.app), current=False)
         self._directory.mkdir(parents=True, exist_ok=True)
-        files.write_durably(self._directory / name, text.encode())
+        for name, text in units.render_next(service, place, shared=shared).items():
+            files.write_durably(self._directory / name, text.encode())
         self._reload_manager()
 
     def forget_next(self, key: Key) -> None:
-        """Remove the unit of a second instance."""
-        (self._directory / units.next_name(key.app, key.service)).unlink(missing_ok=True)
+        """Remove the units of a second instance."""
+        stem = units.next_name(key.app, key.service).removesuffix("service")
+        for path in self._directory.glob(f"{stem}*"):
+            if path.suffix == ".socket":
+                self._systemctl("stop", "--", path.name)
+            path.unlink()
         self._reload_manager()
 
     def _place(self, wanted: Wanted, user: str, *, current: bool) -> Place:
@@ -192,9 +195,12 @@ class Systemd:
         timer = f"{stem}timer"
         if (self._directory / timer).exists():
             return [timer]
-        own = self._directory.glob(f"{stem}*socket")
-        sockets = [path.name for path in own if _belongs(path, f"{stem}service")]
-        return [f"{stem}service", *sorted(sockets)]
+        return [f"{stem}service", *self._sockets(f"{stem}service")]
+
+    def _sockets(self, service: str) -> list[str]:
+        """The units of the sockets that are a service unit's own."""
+        own = self._directory.glob(f"{service.removesuffix('service')}*socket")
+        return sorted(path.name for path in own if _belongs(path, service))
 
     def _act(self, verb: str, instance: Instance) -> None:
         name = _unit(instance)
@@ -213,11 +219,13 @@ class Systemd:
             return ""
 
     def _reset_failed(self, instance: Instance) -> None:
-        # More than five starts in ten seconds are refused otherwise; an error means "not failed".
-        try:
-            self._systemctl("reset-failed", "--", _unit(instance))
-        except process.ProgramError:
-            return
+        # More than five starts in ten seconds are refused otherwise, and end the sockets as well.
+        for name in (_unit(instance), *self._sockets(_unit(instance))):
+            try:
+                self._systemctl("reset-failed", "--", name)
+            except process.ProgramError:
+                # It has not failed, or is not known yet.
+                continue
 
     def _systemctl(self, *words: str) -> str:
         done = process.run(
@@ -243,6 +251,9 @@ def _seen(instance: Instance, values: Mapping[str, str]) -> Seen:
     if values.get("LoadState") == "not-found":
         return ABSENT
     state = _STATES.get(values.get("ActiveState", ""), State.STOPPED)
+    if values.get("SubState", "").startswith("auto-restart"):
+        # It has failed, and systemd only waits before it tries again.
+        state = State.FAILED
     if values.get("Type") == "oneshot" and state is State.STOPPED and values["Result"] == "success":
         state = State.DONE if values.get("StateChangeTimestamp") else State.STOPPED
     pid = int(values.get("MainPID") or 0) or None

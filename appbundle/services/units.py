@@ -93,20 +93,31 @@ def render(service: Service, place: Place) -> dict[str, str]:
         File names and contents.
     """
     name = unit_name(place.app, service.name)
-    units = {name: _join(place.app, _service_unit(service, place))}
-    for socket in service.sockets:
-        units[socket_name(place.app, service.name, socket)] = _join(
-            place.app, _socket_unit(service, socket, place)
-        )
+    sockets = [socket_name(place.app, service.name, each) for each in service.sockets]
+    units = {name: _join(place.app, _service_unit(service, place, sockets))}
+    for unit, socket in zip(sockets, service.sockets, strict=True):
+        units[unit] = _join(place.app, _socket_unit(name, socket, place))
     if service.every:
         timer = unit_name(place.app, service.name, kind="timer")
         units[timer] = _join(place.app, _timer_unit(service, place))
     return units
 
 
-def render_next(service: Service, place: Place) -> str:
-    """Write the unit of a second instance: on the same sockets, never enabled."""
-    return _join(place.app, _service_unit(service, place, installed=False))
+def render_next(service: Service, place: Place, *, shared: bool) -> dict[str, str]:
+    """Write the units of a second instance, which is never enabled.
+
+    Args:
+        shared: It is on the sockets of the lasting instance; else it gets units for its own.
+    """
+    name = next_name(place.app, service.name)
+    sockets = [socket_name(place.app, service.name, each) for each in service.sockets]
+    if shared:
+        return {name: _join(place.app, _service_unit(service, place, sockets, is_next=True))}
+    own = [f"{name.removesuffix('service')}{each.name}.socket" for each in service.sockets]
+    units = {name: _join(place.app, _service_unit(service, place, own, is_next=True))}
+    for unit, socket in zip(own, service.sockets, strict=True):
+        units[unit] = _join(place.app, _socket_unit(name, socket, place))
+    return units
 
 
 def _join(app: str, lines: Iterator[str]) -> str:
@@ -116,12 +127,13 @@ def _join(app: str, lines: Iterator[str]) -> str:
     return head + "\n".join(lines) + "\n"
 
 
-def _service_unit(service: Service, place: Place, *, installed: bool = True) -> Iterator[str]:
+def _service_unit(
+    service: Service, place: Place, sockets: Sequence[str], *, is_next: bool = False
+) -> Iterator[str]:
     title = place.app if service.name == place.app else f"{place.app} {service.name}"
     yield "[Unit]"
-    yield f"Description={_plain(title)}{'' if installed else ' (new version, starting)'}"
+    yield f"Description={_plain(title)}{' (new version, starting)' if is_next else ''}"
     yield " ".join(["After=network-online.target", *map(_after, service.after)])
-    sockets = [socket_name(place.app, service.name, each) for each in service.sockets]
     if sockets:
         yield f"Requires={' '.join(sockets)}"
         yield f"After={' '.join(sockets)}"
@@ -133,7 +145,7 @@ def _service_unit(service: Service, place: Place, *, installed: bool = True) -> 
     yield from _files(service, place)
     yield from _confinement(service)
     yield from _limits(service)
-    if installed and not service.every:
+    if not is_next and not service.every:
         yield ""
         yield "[Install]"
         yield "WantedBy=multi-user.target"
@@ -251,8 +263,7 @@ def _limits(service: Service) -> Iterator[str]:
         yield f"CPUQuota={limits.cpu_percent}%"
 
 
-def _socket_unit(service: Service, socket: Socket, place: Place) -> Iterator[str]:
-    name = unit_name(place.app, service.name)
+def _socket_unit(name: str, socket: Socket, place: Place) -> Iterator[str]:
     yield "[Unit]"
     yield f"Description=socket {socket.name} of {name.removesuffix('.service')}"
     # Whoever stops the service means its port too; a restart is no stop, and keeps it.

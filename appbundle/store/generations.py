@@ -7,7 +7,7 @@ changed, but for its outcome; which one is current is one symbolic link, and not
 import contextlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ class Generation:
         apps: Its versions.
         origins: For each app that was sent back by itself, the generation whose version it has:
             where the next step back starts.
+        serving: The apps whose version declares services.
     """
 
     number: int
@@ -49,6 +50,7 @@ class Generation:
     outcome: str
     apps: dict[AppName, Version]
     origins: dict[AppName, int] = field(default_factory=dict)
+    serving: tuple[AppName, ...] = ()
 
 
 def current_number(layout: Layout) -> int | None:
@@ -93,8 +95,8 @@ def read(layout: Layout, number: int) -> Generation:
     except ValueError as error:
         raise CorruptError(f"{path} is damaged: {error}") from error
     try:
-        return Generation(**record)
-    except TypeError as error:
+        return Generation(**{**record, "serving": tuple(record.get("serving", ()))})
+    except (AttributeError, TypeError) as error:
         raise CorruptError(f"{path} is not a generation's record") from error
 
 
@@ -119,12 +121,14 @@ def plan(
     reason: str,
     by: str,
     created_at: int,
+    serving: Collection[AppName] = (),
     origins: Mapping[AppName, int] | None = None,
 ) -> Generation:
     """Say what the next generation would be; nothing is written.
 
     Args:
         apps: The versions; they need not be published yet.
+        serving: Those of them that declare services.
         origins: As in `Generation`, for the apps that go back now; other apps keep theirs while
             their version stays.
     """
@@ -144,6 +148,7 @@ def plan(
         outcome="ok",
         apps=dict(sorted(apps.items())),
         origins=inherited | dict(origins or {}),
+        serving=tuple(sorted(serving)),
     )
 
 

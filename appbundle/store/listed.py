@@ -22,6 +22,7 @@ class Listed:
         release: Its release number.
         size_bytes: Of all contents together.
         installed_at: Seconds since the epoch.
+        serves: Whether it declares services.
     """
 
     version: Version
@@ -29,6 +30,7 @@ class Listed:
     release: int
     size_bytes: int
     installed_at: int
+    serves: bool
 
 
 def app_names(layout: Layout) -> list[AppName]:
@@ -87,6 +89,7 @@ def read(layout: Layout, name: AppName, version: Version) -> Listed | None:
             release=int(about["manifest"]["release"]),
             size_bytes=int(about["size_bytes"]),
             installed_at=int(about["installed_at"]),
+            serves=bool(about["manifest"].get("services")),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise damaged(path, name, version, error) from error

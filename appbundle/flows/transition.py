@@ -1,0 +1,398 @@
+"""From one generation to another, with everything that runs: as one transaction.
+
+Nothing here decides by itself: `services.plan` makes the steps from what is seen. ★ is the rename
+of `generations/current`; a failure before it leaves the old generation as it runs, one after it
+brings the old one back, planned anew from what then runs.
+"""
+
+from __future__ import annotations
+
+import socket as sockets
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit, urlunsplit
+
+import msgspec
+
+from appbundle.bundle.services import Health, Service, Socket
+from appbundle.errors import AppbError, RevertFailedError, UnhealthyError
+from appbundle.flows import configuration
+from appbundle.flows.context import Context
+from appbundle.services import choose, health, plan
+from appbundle.services.model import ABSENT, Backend, Instance, Key, Seen, State, Wanted
+from appbundle.services.plan import Plan, Step
+from appbundle.store import generations, pending
+from appbundle.store.generations import Generation
+from appbundle.store.pending import Pending
+from appbundle.system import accepting
+
+_SETTLE_S = 1.0
+"""How long a service without a health check is watched."""
+_LOOK_S = 0.1
+_ACCEPT_S = 0.5
+"""How long one connection may wait to be taken by anybody."""
+
+
+class StepFailedError(AppbError):
+    """A step of a transition failed; the transition decides what follows."""
+
+    kind = "service-failed"
+
+
+def go(context: Context, before: Generation | None, after: Generation) -> None:
+    """Make a generation current, and have its services run from it.
+
+    Args:
+        before: What is current.
+        after: Complete and numbered, but not current; or the current one, to put things right.
+
+    Raises:
+        UnhealthyError: A service of it did not become healthy; the old generation is current and
+            runs (or the new one, if nothing reverts).
+        RevertFailedError: Going back failed too.
+    """
+    layout = context.layout
+    backend = choose.choose(layout)
+    if backend is None:
+        generations.activate(layout, after.number)
+        return
+    _Transition(context, backend, before, after).run()
+
+
+@dataclass(slots=True)
+class _Transition:
+    context: Context
+    backend: Backend
+    before: Generation | None
+    after: Generation
+    _wanted: tuple[Wanted, ...] = ()
+    _services: dict[Key, tuple[Wanted, Service]] = field(default_factory=dict)
+
+    def run(self) -> None:
+        layout = self.context.layout
+        self._aim_at(self.after)
+        interrupted = pending.read(layout)
+        known = self._known(interrupted)
+        seen = self._observe(known)
+        steps = self._plan(seen, known, intended=_intended(interrupted))
+        self._tell(steps)
+        running = tuple(sorted(_name(key) for key in self._running(seen, steps)))
+        pending.write(layout, self._record(running))
+        try:
+            self._perform(steps.before)
+        except AppbError as error:
+            self._give_up(error)
+        generations.activate(layout, self.after.number)
+        try:
+            self._settle(steps)
+        except AppbError as error:
+            self._go_back(error, running, known)
+        if self.context.gate.confirm_within_s is None:
+            pending.clear(layout)
+        else:
+            until = self.context.now + self.context.gate.confirm_within_s
+            pending.write(layout, self._record(running, confirm_until=until))
+
+    # What is wanted, known and seen
+
+    def _aim_at(self, generation: Generation) -> None:
+        self._wanted = configuration.wanted(self.context.layout, generation)
+        self._services = {Key(w.app, s.name): (w, s) for w in self._wanted for s in w.services}
+
+    def _known(self, interrupted: Pending | None) -> frozenset[Key]:
+        """The services that this node had before: those of the generation that really ran."""
+        before = self.before
+        if interrupted is not None and interrupted.before is not None:
+            numbers = generations.numbers(self.context.layout)
+            if interrupted.before in numbers:
+                before = generations.read(self.context.layout, interrupted.before)
+        if before is None or (interrupted is not None and interrupted.before is None):
+            return frozenset()
+        wanted = configuration.wanted(self.context.layout, before)
+        return frozenset(Key(w.app, s.name) for w in wanted for s in w.services)
+
+    def _observe(self, known: frozenset[Key]) -> Mapping[Instance, Seen]:
+        keys = sorted({*known, *self._services})
+        return self.backend.observe(
+            [Instance(k, is_next) for k in keys for is_next in (False, True)]
+        )
+
+    def _plan(
+        self,
+        seen: Mapping[Instance, Seen],
+        known: frozenset[Key],
+        *,
+        intended: Sequence[Key] = (),
+        reverting: bool = False,
+    ) -> Plan:
+        digests = configuration.digests(
+            self.context.layout,
+            {(key.app, now.generation) for (key, _), now in seen.items() if now.generation},
+        )
+        return plan.make(
+            self._wanted,
+            seen,
+            known=known,
+            configurations={
+                (key, now.generation): digests.get((key.app, now.generation), "")
+                for (key, _), now in seen.items()
+                if now.generation
+            },
+            intended=intended,
+            reverting=reverting,
+        )
+
+    def _running(self, seen: Mapping[Instance, Seen], steps: Plan) -> Iterator[Key]:
+        """Services that shall run when all is done."""
+        stopped = {*steps.stay_stopped}
+        for key, (_, service) in self._services.items():
+            now = seen.get(Instance(key), ABSENT)
+            if (service.kind == "long" and key not in stopped) or now.is_up:
+                yield key
+
+    def _record(self, running: tuple[str, ...], confirm_until: int | None = None) -> Pending:
+        return Pending(
+            before=self.before.number if self.before else None,
+            after=self.after.number,
+            running=running,
+            confirm_until=confirm_until,
+        )
+
+    def _tell(self, steps: Plan) -> None:
+        for key in steps.stay_stopped:
+            self.context.report.note(f"{key} was stopped, and stays so; appb start {key} starts it")
+        for key in steps.kept:
+            self.context.report.note(f"{key} runs on from its old version until it is restarted")
+
+    # Doing it
+
+    def _settle(self, steps: Plan) -> None:
+        """What follows the rename."""
+        self.backend.set_enabled(steps.disable, enabled=False)
+        gone = [step for step in steps.after if isinstance(step, plan.Stop)]
+        self._perform(gone)
+        self.backend.define(self._wanted)
+        self.backend.set_enabled(steps.enable, enabled=True)
+        self._perform([step for step in steps.after if step not in gone])
+
+    def _perform(self, steps: Sequence[Step]) -> None:
+        for step in steps:
+            self.context.report.step(step.describe())
+            self._do(step)
+
+    def _do(self, step: Step) -> None:
+        lasting, second = Instance(step.key), Instance(step.key, is_next=True)
+        match step:
+            case plan.Stop():
+                self.backend.stop(lasting)
+            case plan.StartNext():
+                self._start_next(step.key)
+            case plan.StopNext():
+                self.backend.stop(second)
+                self.backend.forget_next(step.key)
+            case plan.Start():
+                self.backend.start(lasting)
+                self._check(lasting)
+            case plan.Restart():
+                self.backend.restart(lasting)
+                self._check(lasting)
+            case plan.Reload():
+                self.backend.reload(lasting)
+                self._check(lasting)
+            case plan.Check():
+                self._check(lasting)
+            case _:
+                raise TypeError(f"an unknown step: {step!r}")
+
+    def _start_next(self, key: Key) -> None:
+        """Prove the new version on sockets that nobody knows, then let it share the real ones."""
+        wanted, service = self._services[key]
+        second = Instance(key, is_next=True)
+        private = _on_trial(service)
+        self.backend.define_next(wanted, private, shared=False)
+        self.backend.start(second)
+        self._ask_health(second, private)
+        self.backend.stop(second)
+        self.backend.forget_next(key)
+        self.backend.define_next(wanted, service, shared=True)
+        self.backend.start(second)
+        self._wait_accepting(second, service)
+
+    def _check(self, instance: Instance) -> None:
+        _, service = self._services[instance.key]
+        self._wait_accepting(instance, service)
+        self._ask_health(instance, service)
+
+    def _ask_health(self, instance: Instance, service: Service) -> None:
+        if service.health is None:
+            self._stay_up(instance, for_s=0 if service.kind == "once" else _SETTLE_S)
+            return
+        verdict = health.wait_healthy(
+            service.health,
+            ask=lambda argv, timeout_s: configuration.ask(
+                self.context.layout, instance, argv, timeout_s
+            ),
+            alive=lambda: self._why_dead(instance),
+        )
+        if not verdict.healthy:
+            raise StepFailedError(f"{instance} is not healthy: {verdict.why}")
+
+    def _stay_up(self, instance: Instance, *, for_s: float) -> None:
+        """Whoever cannot be asked must at least not end at once."""
+        deadline = time.monotonic() + for_s
+        while True:
+            if why := self._why_dead(instance):
+                raise StepFailedError(f"{instance} is not running: {why}")
+            if time.monotonic() >= deadline:
+                return
+            time.sleep(_LOOK_S)
+
+    def _why_dead(self, instance: Instance) -> str:
+        now = self.backend.observe([instance])[instance]
+        if now.is_up or now.state is State.DONE:
+            return ""
+        return now.why or f"it is {now.state.value}"
+
+    def _wait_accepting(self, instance: Instance, service: Service) -> None:
+        """Wait until this very instance takes connections at a shared socket, and not another."""
+        addresses = [each for each in map(_tcp_address, service.sockets) if each]
+        if service.kind == "once" or not addresses:
+            return
+        deadline = time.monotonic() + service.ready_timeout_s
+        while time.monotonic() < deadline:
+            now = self.backend.observe([instance])[instance]
+            if why := "" if now.is_up else now.why or f"it is {now.state.value}":
+                raise StepFailedError(f"{instance} is not running: {why}")
+            family = accepting.family_of(now.pid) if now.pid else set()
+            if accepting.accepts(addresses[0], family, timeout_s=_ACCEPT_S):
+                return
+            time.sleep(0.05)
+        raise StepFailedError(
+            f"{instance} takes no connection at {addresses[0][0]}:{addresses[0][1]} "
+            f"in {service.ready_timeout_s} s"
+        )
+
+    # Not doing it
+
+    def _give_up(self, error: AppbError) -> None:
+        """Before the rename: take away what was tried; the old generation never stopped."""
+        self._end_seconds()
+        self._remember(error)
+        pending.clear(self.context.layout)
+        raise UnhealthyError(
+            f"generation {self.after.number} was not made current: {error.what}",
+            kept=self._kept("runs on as before"),
+            hint=error.hint or "appb history; appb logs APP",
+        ) from error
+
+    def _go_back(self, error: AppbError, running: Sequence[str], known: frozenset[Key]) -> None:
+        """After the rename: the parent becomes current, and what runs follows."""
+        self._remember(error)
+        before = self.before
+        if before is None or not self.context.gate.revert or before.number == self.after.number:
+            pending.clear(self.context.layout)
+            raise UnhealthyError(
+                f"generation {self.after.number} is current, but {error.what}",
+                kept="nothing was reverted",
+                hint=error.hint or "appb status; appb logs APP",
+            ) from error
+        self.context.report.note(f"{error.what}; going back to generation {before.number}")
+        try:
+            everything = frozenset({*known, *self._services})
+            self._aim_at(before)
+            generations.activate(self.context.layout, before.number)
+            steps = self._plan(
+                self._observe(everything),
+                everything,
+                intended=[plan.reference(name) for name in running],
+                reverting=True,
+            )
+            self._settle(steps)
+            self._end_seconds()
+        except AppbError as second:
+            raise RevertFailedError(
+                f"{error.what}; and going back to generation {before.number} failed: {second.what}",
+                kept=f"generation {generations.current_number(self.context.layout)} is current",
+                hint=second.hint or "appb status; appb logs APP",
+            ) from second
+        pending.clear(self.context.layout)
+        raise UnhealthyError(
+            f"generation {self.after.number} was reverted: {error.what}",
+            kept=self._kept("is current again and runs"),
+            hint=error.hint or "appb history; appb logs APP",
+        ) from error
+
+    def _end_seconds(self) -> None:
+        seconds = [Instance(key, is_next=True) for key in self._services]
+        for instance, now in self.backend.observe(seconds).items():
+            if now.state is not State.ABSENT:
+                self.backend.stop(instance)
+                self.backend.forget_next(instance.key)
+
+    def _remember(self, error: AppbError) -> None:
+        if self.before is None or self.before.number != self.after.number:
+            generations.record_outcome(
+                self.context.layout, self.after, f"failed: {error.what.splitlines()[0]}"
+            )
+
+    def _kept(self, what: str) -> str:
+        return f"generation {self.before.number} {what}" if self.before else "nothing ran before"
+
+
+def _name(key: Key) -> str:
+    return f"{key.app}/{key.service}"
+
+
+def _intended(interrupted: Pending | None) -> list[Key]:
+    return [plan.reference(name) for name in interrupted.running] if interrupted else []
+
+
+def _tcp_address(socket: Socket) -> tuple[str, int] | None:
+    if socket.listen.startswith("/"):
+        return None
+    host, _, port = socket.listen.rpartition(":")
+    host = host.strip("[]")
+    return ({"*": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), int(port))  # noqa: S104
+
+
+def _on_trial(service: Service) -> Service:
+    """The same service on ports of the loopback that nobody knows, asked there for its health."""
+    moved = {}
+    for socket in service.sockets:
+        address = _tcp_address(socket)
+        if address is not None:
+            host = "::1" if ":" in address[0] else "127.0.0.1"
+            moved[socket] = (address, (host, _free_port(host)))
+    private = tuple(
+        msgspec.structs.replace(socket, listen=_listen(*moved[socket][1]))
+        if socket in moved
+        else msgspec.structs.replace(socket, listen=f"{socket.listen}.next")
+        for socket in service.sockets
+    )
+    asked = service.health
+    for old, new in moved.values():
+        asked = _redirect(asked, old, new) if asked else None
+    return msgspec.structs.replace(service, sockets=private, health=asked)
+
+
+def _redirect(asked: Health, old: tuple[str, int], new: tuple[str, int]) -> Health:
+    if asked.tcp:
+        port = asked.tcp.rpartition(":")[2]
+        if int(port) == old[1]:
+            return msgspec.structs.replace(asked, tcp=_listen(*new))
+    parts = urlsplit(asked.http)
+    if asked.http and (parts.port or (443 if parts.scheme == "https" else 80)) == old[1]:
+        return msgspec.structs.replace(asked, http=urlunsplit(parts._replace(netloc=_listen(*new))))
+    return asked
+
+
+def _listen(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _free_port(host: str) -> int:
+    family = sockets.AF_INET6 if ":" in host else sockets.AF_INET
+    with sockets.socket(family) as trial:
+        trial.bind((host, 0))
+        return int(trial.getsockname()[1])

@@ -1,0 +1,120 @@
+"""Switching services on a booted systemd: what runs afterwards, and what never stopped."""
+
+import pytest
+
+from appbundle.bundle.services import Health
+from tests.services.apps import web
+from tests.services.conftest import Fleet
+
+pytestmark = [pytest.mark.root, pytest.mark.slow]
+
+
+def test_first_installation_enables_and_starts(fleet: Fleet) -> None:
+    """A service runs as soon as its app is installed, and again after a boot."""
+    said = fleet.install()
+    assert said.document["outcome"] == "switched"
+    assert fleet.get() == "web 1.0"
+    assert (
+        fleet.node.systemctl("is-enabled", "web.service", "web.http.socket") == "enabled\nenabled"
+    )
+
+
+@pytest.mark.parametrize("change", ["overlap", "restart"])
+def test_upgrade_and_way_back(fleet: Fleet, change: str) -> None:
+    """What runs follows what is current, forward and back; no second instance is left."""
+    service = web(change=change)
+    fleet.install(service)
+    fleet.install(service, version="2.0", release=2)
+    assert fleet.get() == "web 2.0"
+    fleet.node.appb("switch", "--previous")
+    assert fleet.get() == "web 1.0"
+    assert "next" not in fleet.node.systemctl("list-units", "--all", "web*")
+    assert "next" not in fleet.node.run("ls", "/usr/local/lib/systemd/system").stdout
+
+
+@pytest.mark.parametrize("mode", ["error", "exit", "hang"])
+@pytest.mark.parametrize("change", ["overlap", "restart"])
+def test_bad_release_goes_back_by_itself(fleet: Fleet, change: str, mode: str) -> None:
+    """A release that answers badly, ends or hangs is reverted; the old one serves, code 30."""
+    service = web(change=change)
+    fleet.install(service)
+    said = fleet.install(service, version="2.0", release=2, mode=mode, check=False)
+    assert said.status == 30, said
+    assert said.document["error"]["kind"] == "unhealthy"
+    assert fleet.get() == "web 1.0"
+    history = fleet.node.appb("--json", "history").document
+    assert history["current"] == 1
+    assert history["generations"][1]["outcome"].startswith("failed: ")
+    assert fleet.node.systemctl("is-active", "web.service") == "active"
+
+
+def test_stopped_service_stays_stopped(fleet: Fleet) -> None:
+    """Whoever stopped a service is not contradicted by an upgrade."""
+    fleet.install()
+    fleet.node.systemctl("stop", "web.service")
+    assert fleet.node.systemctl("is-active", "web.http.socket", check=False) == "inactive"
+    fleet.install(version="2.0", release=2)
+    assert fleet.node.systemctl("is-active", "web.service", check=False) == "inactive"
+    fleet.node.systemctl("start", "web")
+    assert fleet.get() == "web 2.0"
+
+
+def test_drop_in_survives(fleet: Fleet) -> None:
+    """What an administrator adds to a unit stays through switches."""
+    fleet.install()
+    fleet.node.run(
+        "sh",
+        "-c",
+        "mkdir -p /etc/systemd/system/web.service.d && "
+        "printf '[Service]\\nMemoryMax=77M\\n' > /etc/systemd/system/web.service.d/mine.conf",
+        check=True,
+    )
+    fleet.install(version="2.0", release=2)
+    assert fleet.node.show("web.service", "MemoryMax") == str(77 << 20)
+
+
+def test_removed_service_is_gone(fleet: Fleet) -> None:
+    """A release without a service that the one before had stops and disables it."""
+    worker = web("worker", sockets=(), health=None, change="restart", entitlements=("listen",))
+    fleet.install(web(), worker)
+    assert fleet.node.systemctl("is-active", "web.worker.service") == "active"
+    fleet.install(web(), version="2.0", release=2)
+    assert fleet.node.show("web.worker.service", "LoadState") == "not-found"
+    assert fleet.get() == "web 2.0"
+
+
+def test_services_start_in_order(fleet: Fleet) -> None:
+    """A service starts after those that it names, and is stopped before them."""
+    first = web("first", port=8091)
+    second = web("second", port=8092, after=("web/first",), health=Health(tcp="127.0.0.1:8092"))
+    fleet.install(second, first)
+    started = [
+        int(fleet.node.show(f"web.{name}.service", "ExecMainStartTimestampMonotonic"))
+        for name in ("first", "second")
+    ]
+    assert started == sorted(started)
+
+
+def test_keep_runs_on(fleet: Fleet) -> None:
+    """A service that says keep runs on from its old version until it is restarted."""
+    service = web(change="keep")
+    fleet.install(service)
+    fleet.install(service, version="2.0", release=2)
+    assert fleet.get() == "web 1.0"
+    fleet.node.systemctl("restart", "web")
+    assert fleet.get() == "web 2.0"
+
+
+def test_notify_is_waited_for(fleet: Fleet) -> None:
+    """A service that says when it is ready is not called started before."""
+    fleet.install(web(ready="notify"), mode="notify")
+    assert fleet.get() == "web 1.0"
+
+
+def test_service_that_ends_at_once_is_no_good_release(fleet: Fleet) -> None:
+    """Without a health check, a service must at least stay up."""
+    service = web(health=None, sockets=(), change="restart", entitlements=("listen",))
+    fleet.install(service)
+    said = fleet.install(service, version="2.0", release=2, mode="exit", check=False)
+    assert said.status == 30, said
+    assert fleet.node.systemctl("is-active", "web.service") == "active"
