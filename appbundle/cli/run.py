@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from appbundle.errors import AppbError, CancelledError
+from appbundle.errors import AppbError, CancelledError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,23 +21,38 @@ if TYPE_CHECKING:
 _FLAGS = frozenset(("--json", "-v", "--verbose", "-q", "--quiet"))
 
 
+_SWITCHES = {
+    "--dry-run": "dry_run",
+    "--json": "as_json",
+    "--ephemeral": "ephemeral",
+    "--next": "is_next",
+}
+_VALUES = {
+    "--generation": "generation",
+    "--sockets-from": "sockets_from",
+    "--ready-fd": "ready_fd",
+}
+
+
 class Request:
     """What was asked for.
 
     Args:
         root: The node's root directory.
-        ref: `NAME` or `NAME@VERSION`, as typed.
-        command: What to run instead of the declared program.
-        dry_run: Only say what would be done.
         as_json: Errors and the dry run as JSON.
     """
 
     def __init__(self, *, root: str, as_json: bool = False) -> None:
         self.root = root
+        self.as_json = as_json
         self.ref = ""
         self.command: tuple[str, ...] = ()
         self.dry_run = False
-        self.as_json = as_json
+        self.ephemeral = False
+        self.is_next = False
+        self.generation = ""
+        self.sockets_from = ""
+        self.ready_fd = ""
 
 
 def fast(argv: list[str]) -> int | None:
@@ -75,22 +90,45 @@ def command() -> click.Command:
 
     @click.command("run")
     @click.option("--dry-run", is_flag=True, help="Print each step instead of doing it.")
-    @click.argument("app", metavar="APP[@VERSION]", shell_complete=complete.anything)
+    @click.option(
+        "--ephemeral", is_flag=True, help="Start without state, and throw away what is written."
+    )
+    @click.option(
+        "--generation",
+        metavar="N",
+        default="",
+        help="With the version and settings of generation N.",
+    )
+    @click.option(
+        "--sockets-from",
+        metavar="PATH",
+        default="",
+        help="Get its sockets from the holder at PATH.",
+    )
+    @click.option(
+        "--ready-fd", metavar="FD", default="", help="Write a newline to FD when it is ready."
+    )
+    @click.option("--next", "is_next", is_flag=True, hidden=True)
+    @click.argument("app", metavar="APP[@VERSION][/SERVICE]", shell_complete=complete.anything)
     @click.argument("words", metavar="[-- COMMAND...]", nargs=-1, type=click.UNPROCESSED)
     @click.pass_obj
-    def run_command(session: Session, *, dry_run: bool, app: str, words: tuple[str, ...]) -> None:
-        """Run what APP declares, or COMMAND, in a sandbox of its own.
+    def run_command(
+        session: Session, /, *, app: str, words: tuple[str, ...], **options: Any
+    ) -> None:
+        """Run a service of APP, or COMMAND in its place, confined.
 
-        It sees APP's files as its root, read-only, and may write only to /var/lib/APP, which
-        lasts, and to its private /tmp. It runs as the user appb-APP if there is one, or else
-        under a number of its own, without capabilities. APP alone means its current version; a
-        switch meanwhile changes nothing for it.
+        SERVICE is the one that is named as the app if none is given, or the only one. It sees APP's
+        files as its root, read-only, and may write only to its own directories, which last, and to
+        its private /tmp. What it may do beyond that, its entitlements say. It runs as the user
+        appb-APP if there is one, or else under a number of its own. APP alone means its current
+        version; a switch meanwhile changes nothing for it.
 
         Signals are passed on. appb ends as the command ends: with its exit code, or by the
         same signal.
         """
         request = Request(root=str(session.root), as_json=session.as_json)
-        request.ref, request.command, request.dry_run = app, words, dry_run
+        request.ref, request.command = app, words
+        request.__dict__.update(options)
         _answer(request)
 
     return run_command
@@ -123,13 +161,21 @@ def _parse_run(request: Request, words: list[str]) -> Request | None:
     if "--" in words:
         end = words.index("--")
         own, command = words[:end], words[end + 1 :]
-    names = [word for word in own if not word.startswith("-")]
-    options = set(own) - set(names)
-    if len(names) != 1 or options - {"--dry-run", "--json"} or not request.root:
+    names = []
+    rest = iter(own)
+    for word in rest:
+        option, equals, value = word.partition("=")
+        if word in _SWITCHES:
+            setattr(request, _SWITCHES[word], True)
+        elif option in _VALUES:
+            setattr(request, _VALUES[option], value if equals else next(rest, ""))
+        elif word.startswith("-"):
+            return None
+        else:
+            names.append(word)
+    if len(names) != 1 or not request.root:
         return None
     request.ref, request.command = names[0], tuple(command)
-    request.dry_run = "--dry-run" in options
-    request.as_json |= "--json" in options
     return request
 
 
@@ -137,9 +183,20 @@ def _answer(request: Request) -> int:
     # Not at the top: these are not needed to see that a command line is for click.
     from appbundle.flows import run
 
+    if request.ready_fd and not request.ready_fd.isdigit():
+        raise UsageError("--ready-fd takes the number of a descriptor")
+    wish = run.Wish(
+        ref=request.ref,
+        command=request.command,
+        generation=request.generation,
+        ephemeral=request.ephemeral,
+        is_next=request.is_next,
+        sockets_from=request.sockets_from,
+        ready_fd=int(request.ready_fd) if request.ready_fd else -1,
+    )
     if not request.dry_run:
-        _end_as(run.run(request.root, request.ref, request.command))
-    steps = run.prepare(request.root, request.ref, request.command, create=False).describe()
+        _end_as(run.run(request.root, wish))
+    steps = run.prepare(request.root, wish, create=False).plan.describe()
     if request.as_json:
         import json
 

@@ -7,63 +7,171 @@ from __future__ import annotations
 
 import os
 
-from appbundle.runtime import identity, installed, supervise
-from appbundle.runtime.plan import Place, Plan, plan
+from appbundle.errors import NotFoundError, UsageError
+from appbundle.runtime import descriptors, identity, installed, supervise
+from appbundle.runtime.plan import Place, Plan, Service, User, plan, runtime_path, written_paths
+from appbundle.runtime.value import Value
 
 _LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789")
 _VERSION_FIRST = _LETTERS | frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
 _VERSION_REST = _VERSION_FIRST | frozenset(".+~_-")
 
 
-def prepare(root: str, ref: str, command: tuple[str, ...] = (), *, create: bool = True) -> Plan:
-    """Find what to run and make its plan, and its state directory if that is missing.
+class Wish(Value):
+    """What is to be run.
+
+    Args:
+        ref: `NAME[@VERSION][/SERVICE]` as typed.
+        command: What to run instead of the declared program.
+        generation: The number of the generation whose version and configuration it has, or empty.
+        ephemeral: What it writes vanishes with it.
+        is_next: It is a service's second instance.
+        sockets_from: Where a node's socket holder listens, or empty.
+        ready_fd: Gets a newline when the service is ready; -1 for none.
+    """
+
+    ref: str
+    command: tuple[str, ...] = ()
+    generation: str = ""
+    ephemeral: bool = False
+    is_next: bool = False
+    sockets_from: str = ""
+    ready_fd: int = -1
+
+
+class Prepared(Value):
+    """What a wish has led to.
+
+    Args:
+        service: Which service.
+        user: Whom it runs as.
+        plan: The steps.
+    """
+
+    service: Service
+    user: User
+    plan: Plan
+
+
+def prepare(root: str, wish: Wish, *, create: bool = True) -> Prepared:
+    """Find what to run and make its plan, and its directories if they are missing.
 
     Args:
         root: The node's root directory.
-        ref: `NAME` or `NAME@VERSION` as typed.
-        command: What to run instead of the declared program.
-        create: Make no state directory if false.
+        wish: What.
+        create: Make no directory if false.
 
     Raises:
-        UsageError: The reference is malformed.
+        UsageError: The reference is malformed, or does not say which of several services.
         NotFoundError: It is not installed, or declares no command.
         BuildError: Its tree lacks mount points.
-        ConflictError: Its state directory is someone else's.
+        ConflictError: One of its directories is someone else's.
     """
-    name, version = parse_ref(ref)
+    name, version, wanted = parse_ref(wish.ref)
     root = os.path.abspath(root)
-    version = version or installed.current_version(root, name)
-    service = installed.read_service(root, name, version, command)
-    installed.require_mount_points(root, name, version)
+    generation = wish.generation
+    version, generation = _resolve(root, name, version, generation)
+    service = installed.read_service(
+        root, name, version, wish.command, wanted=wanted, generation=generation
+    )
+    declared = bool(service.service)
+    installed.require_mount_points(root, name, version, declared=declared)
+    user = _user(root, service, create=create and not wish.ephemeral)
     privileged = os.geteuid() == 0
-    decide = identity.prepare if privileged else identity.prepare_unprivileged
-    user = decide(root, name, create=create)
     place = Place(
         root=root,
         tree=installed.tree_path(root, name, version),
         outer_ids=None if privileged else (os.geteuid(), os.getegid()),
+        ephemeral=wish.ephemeral,
+        is_next=wish.is_next,
+        overlays=installed.overlays(root, generation, name) if generation else (),
     )
-    return plan(service, user, place)
+    return Prepared(service=service, user=user, plan=plan(service, user, place))
 
 
-def run(root: str, ref: str, command: tuple[str, ...] = ()) -> int:
+def run(root: str, wish: Wish) -> int:
     """Run it to its end; the calling process becomes its supervisor and should end after it.
 
     Returns:
         How the service ended, as of waitpid(2).
     """
-    return supervise.run(prepare(root, ref, command))
+    prepared = prepare(root, wish)
+    listening = _listening(os.path.abspath(root), wish, prepared)
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    readiness = None
+    if prepared.plan.notifies or address or wish.ready_fd >= 0:
+        readiness = descriptors.Readiness(
+            ready_fd=wish.ready_fd, address=address, notifies=prepared.plan.notifies
+        )
+    return supervise.run(prepared.plan, listening=listening, readiness=readiness)
 
 
-def parse_ref(text: str) -> tuple[str, str]:
-    """As `appbundle.names.parse_ref`, which is asked only about what is not plainly correct."""
-    name, at, version = text.partition("@")
-    if _is_name(name) and (_is_version(version) if at else not version):
-        return name, version
+def parse_ref(text: str) -> tuple[str, str, str]:
+    """Read `NAME[@VERSION][/SERVICE]`; what is not given is empty.
+
+    As `appbundle.names.parse_ref`, which is asked only about what is not plainly correct.
+
+    Raises:
+        UsageError: It has another form.
+    """
+    whole, slash, service = text.partition("/")
+    name, at, version = whole.partition("@")
+    is_named = _is_name(service) if slash else not service
+    if _is_name(name) and (_is_version(version) if at else not version) and is_named:
+        return name, version, service
+    from appbundle.names import escape
     from appbundle.names import parse_ref as parse
 
-    ref = parse(text)
-    return ref.name, ref.version or ""
+    ref = parse(whole)
+    if not is_named:
+        raise UsageError(f"not the name of a service: {escape(service)}")
+    return ref.name, ref.version or "", service
+
+
+def _resolve(root: str, name: str, version: str, generation: str) -> tuple[str, str]:
+    """The version that is meant, and the generation whose configuration goes with it."""
+    if generation:
+        if not generation.isdigit():
+            raise UsageError("a generation is a number", hint="appb history shows them")
+        return version or installed.current_version(root, name, generation), generation
+    current = installed.current_generation(root)
+    if not version:
+        version = installed.current_version(root, name)
+    elif current and version != _version_or_none(root, name):
+        # It was not made for this version.
+        current = ""
+    return version, current
+
+
+def _version_or_none(root: str, name: str) -> str:
+    try:
+        return installed.current_version(root, name)
+    except NotFoundError:
+        return ""
+
+
+def _user(root: str, service: Service, *, create: bool) -> User:
+    privileged = os.geteuid() == 0
+    decide = identity.prepare if privileged else identity.prepare_unprivileged
+    user = decide(root, service.name, create=create)
+    if create and service.service:
+        paths = (*written_paths(service.name), runtime_path(service.name))
+        identity.prepare_directories(root, service.name, paths, user)
+    return user
+
+
+def _listening(root: str, wish: Wish, prepared: Prepared) -> descriptors.Listening:
+    """The sockets that the service gets: from a holder, from our own starter, or made here."""
+    service = prepared.service
+    if wish.sockets_from:
+        key = f"{service.name}/{service.service or service.name}"
+        return descriptors.received(wish.sockets_from, key)
+    found = descriptors.inherited(os.environ, os.getpid())
+    if found or not service.sockets:
+        return found
+    if wish.ephemeral and any(each.listen.startswith("/") for each in service.sockets):
+        _user(root, service, create=True)
+    return descriptors.opened(root, service.name, service.sockets, prepared.user)
 
 
 def _is_name(text: str) -> bool:

@@ -61,7 +61,7 @@ def prepare(root: str, name: str, *, create: bool = True) -> User:
     own = find_user(passwd, name)
     if not create:
         return own or _hashed(name, hashed_uid(name))
-    parent_fd = _open_parent(root, name)
+    parent_fd = _open_parent(root, state_path(name))
     try:
         owner = _owner(parent_fd, name)
         if owner is None:
@@ -83,7 +83,7 @@ def prepare_unprivileged(root: str, name: str, *, create: bool = True) -> User:
     user = _hashed(name, hashed_uid(name))
     if not create:
         return user
-    parent_fd = _open_parent(root, name)
+    parent_fd = _open_parent(root, state_path(name))
     try:
         owner = _owner(parent_fd, name)
         if owner is None:
@@ -93,6 +93,42 @@ def prepare_unprivileged(root: str, name: str, *, create: bool = True) -> User:
     finally:
         os.close(parent_fd)
     return user
+
+
+def prepare_directories(root: str, name: str, paths: tuple[str, ...], user: User) -> None:
+    """Make the other directories that an app's services write to, 0700 and the user's.
+
+    Args:
+        root: The node's root directory.
+        name: The app.
+        paths: Below the root; each ends in the app's name.
+        user: Who `prepare` has said the service is.
+
+    Raises:
+        ConflictError: One is someone else's, or a link.
+    """
+    uid = user.uid if os.geteuid() == 0 else os.geteuid()
+    for path in paths:
+        try:
+            status = os.lstat(os.path.join(root, path))
+        except FileNotFoundError:
+            status = None
+        if status is None or status.st_uid != uid or not stat.S_ISDIR(status.st_mode):
+            _prepare_directory(root, name, path, user, uid)
+
+
+def _prepare_directory(root: str, name: str, path: str, user: User, uid: int) -> None:
+    parent_fd = _open_parent(root, path)
+    try:
+        owner = _owner(parent_fd, name, place=path)
+        if owner is None:
+            _make(parent_fd, name, STATE_MODE)
+            if uid == user.uid and os.geteuid() == 0:
+                _give(parent_fd, name, user.uid, user.gid)
+        elif owner != uid:
+            raise _foreign(root, name, owner, uid, path=path)
+    finally:
+        os.close(parent_fd)
 
 
 def _hashed(name: str, uid: int) -> User:
@@ -120,11 +156,11 @@ def _read_passwd(root: str) -> bytes:
         return file.read()
 
 
-def _open_parent(root: str, name: str) -> int:
-    """Open the directory that holds an app's state directory, making what is missing."""
+def _open_parent(root: str, path: str) -> int:
+    """Open the directory that holds one of an app's, making what is missing."""
     fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     walked = root.rstrip("/")
-    for part in state_path(name).split("/")[:-1]:
+    for part in path.split("/")[:-1]:
         walked += "/" + part
         parent_fd = fd
         try:
@@ -156,15 +192,15 @@ def _make(parent_fd: int, name: str, mode: int) -> None:
         return
 
 
-def _owner(parent_fd: int, name: str) -> int | None:
-    """Who owns a state directory; None if it is missing or was left behind half made."""
+def _owner(parent_fd: int, name: str, *, place: str = "") -> int | None:
+    """Who owns a directory; None if it is missing or was left behind half made."""
     try:
         status = os.stat(name, dir_fd=parent_fd, follow_symlinks=False)
     except FileNotFoundError:
         return None
     if not stat.S_ISDIR(status.st_mode):
         raise ConflictError(
-            f"the state directory of {name} is a link or file, not a directory",
+            f"/{place or state_path(name)} is a link or file, not a directory",
             kept=_KEPT,
             hint="mount another place there instead of linking to it",
         )
@@ -192,14 +228,18 @@ def _create(root: str, parent_fd: int, name: str, own: User | None, passwd: byte
         return owner
     uid = own.uid if own else _free_uid(root, parent_fd, name, passwd)
     _make(parent_fd, name, STATE_MODE)
+    _give(parent_fd, name, uid, own.gid if own else uid)
+    return uid
+
+
+def _give(parent_fd: int, name: str, uid: int, gid: int) -> None:
     fd = os.open(name, _DIRECTORY, dir_fd=parent_fd)
     try:
         os.fchmod(fd, STATE_MODE)
-        os.fchown(fd, uid, own.gid if own else uid)
+        os.fchown(fd, uid, gid)
         os.fsync(fd)
     finally:
         os.close(fd)
-    return uid
 
 
 def _free_uid(root: str, parent_fd: int, name: str, passwd: bytes) -> int:
@@ -217,10 +257,10 @@ def _free_uid(root: str, parent_fd: int, name: str, passwd: bytes) -> int:
     )
 
 
-def _foreign(root: str, name: str, owner: int, expected: int) -> ConflictError:
-    path = f"{root.rstrip('/')}/{state_path(name)}"
+def _foreign(root: str, name: str, owner: int, expected: int, *, path: str = "") -> ConflictError:
+    whole = f"{root.rstrip('/')}/{path or state_path(name)}"
     return ConflictError(
-        f"{path} belongs to user {owner}, but {name} runs as user {expected}",
+        f"{whole} belongs to user {owner}, but {name} runs as user {expected}",
         kept=_KEPT,
-        hint=f"if it is {name}'s state: chown -R {expected}:{expected} {path}",
+        hint=f"if it is {name}'s own: chown -R {expected}:{expected} {whole}",
     )

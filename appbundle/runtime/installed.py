@@ -7,8 +7,15 @@ from __future__ import annotations
 
 import os
 
-from appbundle.errors import AppbError, BuildError, CorruptError, NotFoundError, UnsupportedError
-from appbundle.runtime.plan import Service, mount_points
+from appbundle.errors import (
+    AppbError,
+    BuildError,
+    CorruptError,
+    NotFoundError,
+    UnsupportedError,
+    UsageError,
+)
+from appbundle.runtime.plan import Limits, Service, Socket, mount_points
 from appbundle.system import mounts
 
 TYPE_CHECKING = False
@@ -21,25 +28,60 @@ else:
     # What `json` itself reads with; without that package, which costs 7 ms for the sake of `re`.
     from _json import make_scanner
 
+RENDERED = ".rendered"
+"""In a generation: files by app, and `APP.json` with its services, settings filled in."""
+DEFAULT_LIMITS = {"memory_bytes": 2 << 30, "tasks": 512, "cpu_percent": 0, "open_files": 65_536}
+"""As `appbundle.bundle.services.Limits`."""
+
+_GENERATIONS = "apps/.appb/generations"
 _KEPT = "nothing was started"
 _REPAIR = "appb repair restores it from the bundle file"
 
 
-def current_version(root: str, name: str) -> str:
+def current_version(root: str, name: str, generation: str = "current") -> str:
     """The version of an app that this node runs now.
+
+    Args:
+        generation: The number of another generation to look at.
 
     Raises:
         NotFoundError: None is current.
     """
     try:
-        target = os.readlink(os.path.join(root, "apps/.appb/generations/current", name))
+        target = os.readlink(os.path.join(root, _GENERATIONS, generation, name))
     except FileNotFoundError as e:
+        where = "current version" if generation == "current" else f"version in {generation}"
         raise NotFoundError(
-            f"{name} has no current version",
+            f"{name} has no {where}",
             kept=_KEPT,
             hint=f"name one: {name}@VERSION (appb list)",
         ) from e
     return target.rpartition("/")[2]
+
+
+def current_generation(root: str) -> str:
+    """The number of the current generation, or empty."""
+    try:
+        return os.readlink(os.path.join(root, _GENERATIONS, "current")).rpartition("/")[2]
+    except FileNotFoundError:
+        return ""
+
+
+def overlays(root: str, generation: str, name: str) -> tuple[tuple[str, str], ...]:
+    """The files that a generation has rendered for an app.
+
+    Returns:
+        For each its path below the node's root and the path in the tree that it is shown at.
+    """
+    top = f"{_GENERATIONS}/{generation}/{RENDERED}/{name}"
+    found = []
+    # No directory, the usual case, costs one call.
+    for here, _, names in os.walk(os.path.join(root, top)):
+        below = here[len(os.path.join(root, top)) :].strip("/")
+        for each in names:
+            path = f"{below}/{each}" if below else each
+            found.append((f"{top}/{path}", path))
+    return tuple(sorted(found))
 
 
 def tree_path(root: str, name: str, version: str) -> str:
@@ -47,23 +89,40 @@ def tree_path(root: str, name: str, version: str) -> str:
     return os.path.join(root, "apps", name, version)
 
 
-def read_service(root: str, name: str, version: str, command: tuple[str, ...]) -> Service:
+def read_service(
+    root: str,
+    name: str,
+    version: str,
+    command: tuple[str, ...],
+    *,
+    wanted: str = "",
+    generation: str = "",
+) -> Service:
     """Read what a version declares to run.
 
     Args:
         command: What to run instead of the declared program; may be empty.
+        wanted: Which of its services; if empty the one that is named as the app, else the only one.
+        generation: The one whose settings count; empty for the bundle's defaults.
 
     Raises:
         NotFoundError: The version is not installed, or declares nothing and `command` is empty.
+        UsageError: It has several services, and none was named.
         CorruptError: Its description is damaged.
-        UnsupportedError: It needs the host's own /usr.
+        UnsupportedError: It needs the host's own /usr, or settings that nobody has filled in.
     """
     path = os.path.join(tree_path(root, name, version), ".bundle/about.json")
     try:
         with open(path, "rb") as file:
             manifest = decode(file.read())["manifest"]
         base = manifest.get("requires", {}).get("base", "")
-        service = _service(name, manifest.get("run"), command)
+        declared = manifest.get("services", [])
+        if declared or wanted:
+            declared = _filled(root, generation, name) or declared
+            chosen = _choose(name, declared, wanted)
+            service = _declared(name, chosen, command, _defaults(manifest))
+        else:
+            service = _service(name, manifest.get("run"), command)
     except (FileNotFoundError, NotADirectoryError) as e:
         raise NotFoundError(
             f"{name} {version} is not installed", kept=_KEPT, hint="appb list shows what is"
@@ -78,8 +137,11 @@ def read_service(root: str, name: str, version: str, command: tuple[str, ...]) -
     return service
 
 
-def require_mount_points(root: str, name: str, version: str) -> None:
+def require_mount_points(root: str, name: str, version: str, *, declared: bool = False) -> None:
     """Check that a tree has every directory that something is mounted on.
+
+    Args:
+        declared: For a declared service.
 
     Raises:
         BuildError: Some are missing or links; `issues` has them all.
@@ -90,7 +152,9 @@ def require_mount_points(root: str, name: str, version: str) -> None:
     except OSError as e:
         raise AppbError(f"cannot open {tree}: {e.strerror}", kept=_KEPT) from e
     try:
-        missing = tuple(f"/{p}" for p in mount_points(name) if not _is_directory(tree_fd, p))
+        missing = tuple(
+            f"/{p}" for p in mount_points(name, declared=declared) if not _is_directory(tree_fd, p)
+        )
     finally:
         os.close(tree_fd)
     if missing:
@@ -150,6 +214,92 @@ def _service(name: str, run: dict[str, Any] | None, command: tuple[str, ...]) ->
     return Service(
         name=name, argv=argv, environment=environment, directory=directory, network=network
     )
+
+
+def _choose(name: str, services: list[dict[str, Any]], wanted: str) -> dict[str, Any]:
+    """Find the service that is meant."""
+    by_name = {service["name"]: service for service in services}
+    if wanted in by_name:
+        return by_name[wanted]
+    names = ", ".join(f"{name}/{each}" for each in sorted(by_name))
+    if wanted:
+        hint = f"it has {names}" if names else f"it has no services: appb run {name}"
+        raise NotFoundError(f"{name} has no service {wanted}", kept=_KEPT, hint=hint)
+    if name in by_name:
+        return by_name[name]
+    if len(by_name) > 1:
+        raise UsageError(f"{name} has several services", kept=_KEPT, hint=f"name one: {names}")
+    return services[0]
+
+
+def _declared(
+    name: str, found: dict[str, Any], command: tuple[str, ...], defaults: dict[str, str]
+) -> Service:
+    """Decode a service; what a manifest leaves out has its default."""
+
+    def fill(text: str) -> str:
+        return _fill(text, defaults)
+
+    argv = command or tuple(map(fill, found["argv"]))
+    pairs = found.get("environment", {}).items()
+    environment = tuple((key, fill(value)) for key, value in pairs)
+    directory = found.get("directory", "/")
+    entitlements = tuple(found.get("entitlements", ()))
+    texts = (*argv, directory, *(text for pair in environment for text in pair))
+    if not argv or not all(isinstance(text, str) and "\0" not in text for text in texts):
+        raise ValueError("its command is not a list of words")
+    sockets = tuple(
+        Socket(name=each["name"], listen=fill(each["listen"]), backlog=each.get("backlog", 511))
+        for each in found.get("sockets", ())
+    )
+    limits = found.get("limits", {})
+    return Service(
+        name=name,
+        service=found["name"],
+        argv=argv,
+        environment=environment,
+        directory=directory,
+        entitlements=entitlements,
+        sockets=sockets,
+        ready=found.get("ready", "exec"),
+        limits=Limits(**{**DEFAULT_LIMITS, **limits}, declared=tuple(sorted(limits))),
+    )
+
+
+def _filled(root: str, generation: str, name: str) -> list[dict[str, Any]]:
+    """The services of an app with a generation's settings filled in, if it has recorded them."""
+    if not generation:
+        return []
+    path = os.path.join(root, _GENERATIONS, generation, RENDERED, f"{name}.json")
+    try:
+        with open(path, "rb") as file:
+            found: list[dict[str, Any]] = decode(file.read())["services"]
+    except FileNotFoundError:
+        return []
+    return found
+
+
+def _defaults(manifest: dict[str, Any]) -> dict[str, str]:
+    """The settings' own values, which a bundle runs with if nobody has set others."""
+    settings = manifest.get("settings", [])
+    return {each["name"]: each.get("default", "") for each in settings if not each.get("secret")}
+
+
+def _fill(text: str, defaults: dict[str, str]) -> str:
+    """Put settings' values into a text of the form `...{{ name }}...`."""
+    if "{{" not in text:
+        return text
+    head, *rest = text.split("{{")
+    for piece in rest:
+        name, end, tail = piece.partition("}}")
+        if not end or name.strip() not in defaults:
+            raise UnsupportedError(
+                f"{text} depends on settings that no generation has filled in",
+                kept=_KEPT,
+                hint="switch to this version first, or name a generation: --generation N",
+            )
+        head += defaults[name.strip()] + tail
+    return head
 
 
 def _is_directory(tree_fd: int, path: str) -> bool:

@@ -1,6 +1,6 @@
 """The steps into a sandbox: small frozen values that say what they do, and do it.
 
-A plan is a list of them. Seccomp filters, limits and cgroups will be further ones.
+A plan is a list of them; further ones are in `views` and `restrictions`.
 """
 
 from __future__ import annotations
@@ -12,16 +12,32 @@ import stat
 from appbundle.runtime.value import Value
 from appbundle.system import libc, mounts, namespaces
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from _socket import socket as Socket
+
+    from appbundle.system.cgroups import Group
+
 
 class Room:
     """What the steps of one start share.
 
     Args:
-        root_fd: The sandbox's root mount, once it is there.
+        program: The filter of system calls; empty for none.
+        notify: A socket without a name yet, on which the service will say that it is ready.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, program: bytes = b"", notify: Socket | None = None) -> None:
+        self.program = program
+        self.notify = notify
         self.root_fd = -1
+        """The sandbox's root mount, once it is there."""
+        self.group: Group | None = None
+        """The service's control group, once it is there."""
+        self.group_fds: list[int] = []
+        """What to write to to enter it."""
+        self.entered_fd = self.entered_writer = self.mapped_fd = self.mapped_writer = -1
+        """Pipes between the service's process and init, for `OwnUsers`."""
 
 
 class Operation(Value):
@@ -299,11 +315,14 @@ class BecomeUser(Operation):
 
     uid: int
     gid: int
+    keeps_capabilities: bool = False
 
     def describe(self) -> str:
         return f"become user {self.uid}, group {self.gid}, no other groups"
 
     def execute(self, room: Room) -> None:
+        if self.keeps_capabilities:
+            libc.prctl(libc.PR_SET_KEEPCAPS, 1)
         os.setgroups([])
         os.setresgid(self.gid, self.gid, self.gid)
         os.setresuid(self.uid, self.uid, self.uid)
@@ -322,13 +341,20 @@ class DropCapabilities(Operation):
 
 
 class DropBoundingSet(Operation):
-    """Make all capabilities unreachable; needs CAP_SETPCAP, so before `BecomeUser`."""
+    """Make capabilities unreachable; needs CAP_SETPCAP, so before `BecomeUser`.
+
+    Args:
+        kept: Numbers of those that stay.
+    """
+
+    kept: tuple[int, ...] = ()
 
     def describe(self) -> str:
-        return "empty the capability bounding set"
+        rest = f" but for {len(self.kept)}" if self.kept else ""
+        return f"empty the capability bounding set{rest}"
 
     def execute(self, room: Room) -> None:
-        namespaces.drop_bounding_set()
+        namespaces.drop_bounding_set(self.kept)
 
 
 class LeaveKeyring(Operation):

@@ -17,13 +17,17 @@ import errno
 import os
 
 from appbundle import errors
+from appbundle.runtime.descriptors import out_of_the_way, place
 from appbundle.runtime.operations import Operation, Room
 from appbundle.runtime.plan import Plan
+from appbundle.runtime.restrictions import compile_program
 from appbundle.system import libc, namespaces, signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from appbundle.runtime.descriptors import Listening, Readiness
 
 _KEPT = "nothing was started"
 _FAILED = 1
@@ -34,11 +38,15 @@ _NO_USER_NAMESPACES = (
 _NO_PRIVILEGE = "this needs CAP_SYS_ADMIN; inside a container, start that with more privileges"
 
 
-def run(plan: Plan) -> int:
+def run(plan: Plan, *, listening: Listening = (), readiness: Readiness | None = None) -> int:
     """Start a plan, wait for its end and pass on signals meanwhile.
 
     For a process that does nothing else: its later children would be in the sandbox's pid
     namespace, and all its signals stay blocked until the service has ended.
+
+    Args:
+        listening: Sockets for the service.
+        readiness: Who is told that the service is ready.
 
     Returns:
         How the service ended, as of waitpid(2).
@@ -49,12 +57,24 @@ def run(plan: Plan) -> int:
     """
     blocked = signals.block_all()
     signals.set_default(signals.SIGCHLD)
+    room = Room(
+        program=compile_program(plan.entitlements),
+        notify=None if readiness is None else readiness.socket,
+    )
     try:
-        _execute(plan.starter, Room(), unprivileged=plan.unprivileged)
-        init, channel = _fork_init(plan, blocked)
+        _execute(plan.starter, room, unprivileged=plan.unprivileged)
+        init, channel = _fork_init(plan, blocked, room, listening)
+        for fd in (*room.group_fds, *(fd for _, fd in listening)):
+            os.close(fd)
+        if readiness is not None:
+            readiness.watch()
         _raise_failure(channel.failure_fd, init)
-        return _status(channel.status_fd, _forward(init, channel.signal_writer))
+        if readiness is not None:
+            readiness.started()
+        return _status(channel.status_fd, _forward(init, channel.signal_writer, readiness))
     finally:
+        if room.group is not None:
+            room.group.remove()
         signals.set_blocked(blocked)
 
 
@@ -78,43 +98,95 @@ class _Channel:
             os.close(fd)
 
 
-def _fork_init(plan: Plan, blocked: frozenset[int]) -> tuple[int, _Channel]:
+def _fork_init(
+    plan: Plan, blocked: frozenset[int], room: Room, listening: Listening
+) -> tuple[int, _Channel]:
     channel = _Channel()
     pid = os.fork()
     if pid == 0:
         channel.keep_inits()
-        _child(lambda: _init(plan, blocked, channel), channel.failure_writer)
+        # Where a socket for the service belongs may be one of our own pipes.
+        channel.failure_writer = out_of_the_way(channel.failure_writer, listening)
+        body = _Init(plan, blocked, channel, room, listening)
+        _child(body.run, channel.failure_writer)
     channel.keep_starters()
     return pid, channel
 
 
-def _init(plan: Plan, blocked: frozenset[int], channel: _Channel) -> None:
-    libc.die_with_parent(signals.SIGKILL)
-    # Fails if the starter died before that call.
-    os.write(channel.status_writer, b"started\n")
-    # What the caller left open is not the service's: it could lead out of the tree.
-    namespaces.close_on_exec(3)
-    os.umask(0)
-    _execute(plan.init, Room(), unprivileged=plan.unprivileged)
-    namespaces.hide_from_tracers()
-    service = os.fork()
-    if service == 0:
-        _child(lambda: _service(plan, blocked), channel.failure_writer)
-    os.close(channel.failure_writer)
-    libc.capset(0 if plan.unprivileged else namespaces.CAP_KILL)
-    namespaces.refuse_new_privileges()
-    status = _reap_until(service, channel.signal_fd)
-    os.write(channel.status_writer, str(status).encode())
+class _Init:
+    """Process 1 of a sandbox."""
 
+    def __init__(
+        self,
+        plan: Plan,
+        blocked: frozenset[int],
+        channel: _Channel,
+        room: Room,
+        listening: Listening,
+    ) -> None:
+        self._plan = plan
+        self._blocked = blocked
+        self._channel = channel
+        self._room = room
+        self._listening = listening
 
-def _service(plan: Plan, blocked: frozenset[int]) -> None:
-    os.umask(0o022)
-    _execute(plan.service, Room(), unprivileged=plan.unprivileged)
-    if not _has_terminal():
-        os.setpgid(0, 0)
-    signals.undo_python()
-    signals.set_blocked(blocked)
-    _exec(plan.argv, dict(plan.environment))
+    def run(self) -> None:
+        """Build the sandbox, start the service, wait for its end."""
+        plan, channel = self._plan, self._channel
+        libc.die_with_parent(signals.SIGKILL)
+        # Fails if the starter died before that call.
+        os.write(channel.status_writer, b"started\n")
+        # What the caller left open is not the service's: it could lead out of the tree.
+        namespaces.close_on_exec(3)
+        os.umask(0)
+        _execute(plan.init, self._room, unprivileged=plan.unprivileged)
+        namespaces.hide_from_tracers()
+        if plan.mapped_ids is not None:
+            self._room.entered_fd, self._room.entered_writer = os.pipe()
+            self._room.mapped_fd, self._room.mapped_writer = os.pipe()
+        service = os.fork()
+        if service == 0:
+            _child(self._serve, channel.failure_writer)
+        os.close(channel.failure_writer)
+        for fd in (*self._room.group_fds, *(fd for _, fd in self._listening)):
+            os.close(fd)
+        if plan.mapped_ids is not None:
+            self._name_users(service, plan.mapped_ids)
+        libc.capset(0 if plan.unprivileged else namespaces.CAP_KILL)
+        namespaces.refuse_new_privileges()
+        status = _reap_until(service, channel.signal_fd)
+        os.write(channel.status_writer, str(status).encode())
+
+    def _serve(self) -> None:
+        plan, room = self._plan, self._room
+        if plan.mapped_ids is not None:
+            os.close(room.entered_fd)
+            os.close(room.mapped_writer)
+        os.umask(plan.umask)
+        _execute(plan.service, room, unprivileged=plan.unprivileged)
+        if not _has_terminal():
+            os.setpgid(0, 0)
+        passed = place(self._listening)
+        signals.undo_python()
+        signals.set_blocked(self._blocked)
+        _exec(plan.argv, {**dict(plan.environment), **passed})
+
+    def _name_users(self, service: int, ids: tuple[int, int]) -> None:
+        """Write who is in the service's user namespace, once it has one."""
+        room = self._room
+        os.close(room.entered_writer)
+        os.close(room.mapped_fd)
+        if os.read(room.entered_fd, 1) == b"+":
+            try:
+                namespaces.map_child(service, (0, ids[0]), groups=(0, ids[1]))
+                os.write(room.mapped_writer, b"+")
+            except OSError:
+                # The service's process sees the end of the pipe, and says what could not be done.
+                os.close(room.mapped_writer)
+                room.mapped_writer = -1
+        os.close(room.entered_fd)
+        if room.mapped_writer >= 0:
+            os.close(room.mapped_writer)
 
 
 def _execute(steps: tuple[Operation, ...], room: Room, *, unprivileged: bool) -> None:
@@ -135,11 +207,11 @@ def _refused(step: Operation, e: OSError, *, unprivileged: bool) -> errors.AppbE
 
 def _exec(argv: tuple[str, ...], environment: dict[str, str]) -> None:
     program = argv[0]
-    places = [""] if "/" in program else environment.get("PATH", "").split(":")
+    directories = [""] if "/" in program else environment.get("PATH", "").split(":")
     failure = OSError(errno.ENOENT, os.strerror(errno.ENOENT))
-    for place in places:
+    for each in directories:
         try:
-            os.execve(f"{place}/{program}" if place else program, argv, environment)  # noqa: S606
+            os.execve(f"{each}/{program}" if each else program, argv, environment)  # noqa: S606
         except OSError as e:
             if e.errno not in (errno.ENOENT, errno.ENOTDIR):
                 failure = e
@@ -188,15 +260,17 @@ def _status(status_fd: int, init_status: int) -> int:
     return int(reported) if reported else init_status
 
 
-def _forward(init: int, signal_writer: int) -> int:
+def _forward(init: int, signal_writer: int, readiness: Readiness | None) -> int:
     while True:
         number, code = signals.wait()
+        if readiness is not None and number == signals.SIGIO:
+            readiness.read()
         if number == signals.SIGCHLD:
             pid, status = os.waitpid(init, os.WNOHANG)
             if pid:
                 return status
             continue
-        if code != signals.SI_KERNEL:
+        if code != signals.SI_KERNEL and not (number == signals.SIGIO and readiness):
             try:
                 os.write(signal_writer, bytes((number,)))
             except BrokenPipeError:

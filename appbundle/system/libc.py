@@ -12,9 +12,11 @@ RENAME_EXCHANGE = 2
 
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
+PR_SET_KEEPCAPS = 8
 PR_CAPBSET_DROP = 24
 PR_SET_NO_NEW_PRIVS = 38
 PR_CAP_AMBIENT = 47
+PR_CAP_AMBIENT_RAISE = 2
 PR_CAP_AMBIENT_CLEAR_ALL = 4
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -22,6 +24,7 @@ _libc.syscall.restype = ctypes.c_long
 _libc.prctl.argtypes = [ctypes.c_int, *[ctypes.c_ulong] * 4]
 
 _CAPABILITY_VERSION_3 = 0x20080522
+_PIDFD_OPEN = 434
 
 
 def check(result: int, *paths: str | None) -> int:
@@ -105,16 +108,45 @@ def die_with_parent(signal_number: int) -> None:
     prctl(PR_SET_PDEATHSIG, signal_number)
 
 
-def capset(capabilities: int) -> None:
-    """Set the effective and permitted capabilities; clear the inheritable ones. See capset(2).
+def capset(capabilities: int, *, inheritable: int = 0) -> None:
+    """Set the effective and permitted capabilities, and the inheritable ones. See capset(2).
 
     Args:
         capabilities: Bit N is capability N.
+        inheritable: Likewise.
     """
-    low, high = capabilities & 0xFFFFFFFF, capabilities >> 32
+    masks = ((capabilities >> shift, inheritable >> shift) for shift in (0, 32))
+    words = [w & 0xFFFFFFFF for own, passed in masks for w in (own, own, passed)]
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
-    data = (ctypes.c_uint32 * 6)(low, low, 0, high, high, 0)
-    check(_libc.capset(header, data))
+    check(_libc.capset(header, (ctypes.c_uint32 * 6)(*words)))
+
+
+def set_limit(resource: int, value: int) -> None:
+    """Set both limits of a resource, the `resource` module being one import more.
+
+    See setrlimit(2).
+    """
+    check(_libc.setrlimit(resource, (ctypes.c_ulong * 2)(value, value)))
+
+
+def get_limit(resource: int) -> tuple[int, int]:
+    """The soft and the hard limit of a resource. See getrlimit(2)."""
+    found = (ctypes.c_ulong * 2)()
+    check(_libc.getrlimit(resource, found))
+    return int(found[0]), int(found[1])
+
+
+def setns(fd: int, kind: int) -> None:
+    """Enter a namespace that a descriptor of /proc/PID/ns refers to. See setns(2)."""
+    check(_libc.setns(fd, kind))
+
+
+def pidfd_open(pid: int) -> int:
+    """A descriptor that stays this very process's, whoever gets its number later.
+
+    See pidfd_open(2), Linux 5.3.
+    """
+    return syscall(_PIDFD_OPEN, pid, 0)
 
 
 def unshare(flags: int) -> None:

@@ -8,6 +8,7 @@ import os
 from appbundle.system import libc
 
 MOUNT = 0x00020000
+CGROUP = 0x02000000
 UTS = 0x04000000
 IPC = 0x08000000
 USER = 0x10000000
@@ -17,6 +18,7 @@ NETWORK = 0x40000000
 
 NAMES = {
     MOUNT: "mount",
+    CGROUP: "cgroup",
     UTS: "uts",
     IPC: "ipc",
     USER: "user",
@@ -55,9 +57,17 @@ def raise_loopback() -> None:
         os.close(fd)
 
 
-def drop_bounding_set() -> None:
-    """Make sure that no exec can ever give back a capability."""
+def map_child(pid: int, ids: tuple[int, ...], *, groups: tuple[int, ...]) -> None:
+    """Give the new user namespace of another process these users and groups under equal numbers."""
+    _write(f"/proc/{pid}/gid_map", "".join(f"{each} {each} 1\n" for each in groups))
+    _write(f"/proc/{pid}/uid_map", "".join(f"{each} {each} 1\n" for each in ids))
+
+
+def drop_bounding_set(kept: tuple[int, ...] = ()) -> None:
+    """Make sure that no exec can ever give back a capability but these."""
     for number in range(_LAST_POSSIBLE_CAPABILITY + 1):
+        if number in kept:
+            continue
         try:
             libc.prctl(libc.PR_CAPBSET_DROP, number)
         except OSError as e:
@@ -70,6 +80,12 @@ def drop_bounding_set() -> None:
 def clear_ambient() -> None:
     """Drop the capabilities that would survive an exec."""
     libc.prctl(libc.PR_CAP_AMBIENT, libc.PR_CAP_AMBIENT_CLEAR_ALL)
+
+
+def raise_ambient(capabilities: tuple[int, ...]) -> None:
+    """Pass capabilities on to every program from now on; they must be permitted and inheritable."""
+    for number in capabilities:
+        libc.prctl(libc.PR_CAP_AMBIENT, libc.PR_CAP_AMBIENT_RAISE, number)
 
 
 def refuse_new_privileges() -> None:

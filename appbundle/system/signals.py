@@ -15,6 +15,7 @@ SIGINT = int(_signal.SIGINT)
 SIGKILL = int(_signal.SIGKILL)
 SIGTERM = int(_signal.SIGTERM)
 SIGCHLD = int(_signal.SIGCHLD)
+SIGIO = int(_signal.SIGIO)
 SIGSTOP = int(_signal.SIGSTOP)
 STOPS = frozenset((int(_signal.SIGTSTP), int(_signal.SIGTTIN), int(_signal.SIGTTOU)))
 """Those that stop a process by default and come from a terminal."""

@@ -112,3 +112,36 @@ def is_alive(pid: int) -> bool:
 
 
 ROOT = os.geteuid() == 0
+
+
+SERVICE_POINTS = ("var/cache", "var/log")
+PYTHON = os.path.realpath(sys.executable)
+HAS_PYTHON = tuple(sorted({"read:/usr", f"read:{sys.base_prefix}"}))
+
+
+def make_service(
+    root: Path, *, name: str = "hello", version: str = "1.0", **fields: object
+) -> Path:
+    """Install an app with one service by hand, or change what it declares.
+
+    The tree has a shell; with HAS_PYTHON among its entitlements it has the host's Python, too.
+    """
+    tree = root / "apps" / name / version
+    if not tree.exists():
+        make_node(root, versions=(version,), name=name)
+        for point in (*(f"{each}/{name}" for each in SERVICE_POINTS), "var/tmp", "usr"):
+            (tree / point).mkdir(parents=True)
+        (tree / sys.base_prefix.strip("/")).mkdir(parents=True, exist_ok=True)
+        for link in ("lib", "lib64"):
+            if (tree / link).exists():
+                shutil.rmtree(tree / link)
+            if Path("/", link).is_symlink():
+                (tree / link).symlink_to(f"usr/{link}")
+    declare_services(tree, [{"name": name, "argv": ["/bin/true"], **fields}])
+    return root
+
+
+def declare_services(tree: Path, services: list[dict[str, object]], **more: object) -> None:
+    """Write which services a version declares, and what else its manifest has."""
+    about = {"manifest": {"services": services, **more}, "digest": "0" * 64}
+    (tree / ".bundle/about.json").write_text(json.dumps(about))

@@ -17,17 +17,18 @@ from appbundle.runtime.plan import Place, Service, User, plan, state_path
 from appbundle.runtime.value import Value
 
 _NEARLY_REFS = st.text(alphabet="aZ9-@.+~_/\n é", max_size=30) | st.from_regex(
-    r"[a-z0-9-]{0,28}(@[0-9A-Za-z.+~_-]{0,65})?", fullmatch=True
+    r"[a-z0-9-]{0,28}(@[0-9A-Za-z.+~_-]{0,65})?(/[a-z0-9-]{0,28})?", fullmatch=True
 )
 
 
 @given(_NEARLY_REFS)
 def test_references_are_judged_as_everywhere(text: str) -> None:
-    """The quick check accepts exactly what `names.parse_ref` does, with the same parts."""
+    """The quick check accepts exactly what `names` does, with the same parts."""
     expected = None
+    whole, slash, service = text.partition("/")
     with contextlib.suppress(UsageError):
-        ref = names.parse_ref(text)
-        expected = (ref.name, ref.version or "")
+        ref = names.parse_ref(whole)
+        expected = (ref.name, ref.version or "", names.parse_app_name(service) if slash else "")
     if expected is None:
         with pytest.raises(UsageError):
             flow.parse_ref(text)
