@@ -46,7 +46,8 @@ class Expectations:
     """What a recipe promises of its tree.
 
     Args:
-        program: What `appb run` starts, absolute; may be empty.
+        programs: What is started of it, absolute.
+        files: What else must be there, relative: templates, and the files in whose place they go.
         mount_points: Directories that must be there, relative.
         outward: Links that may lead out of the bundle.
         architecture: As `uname -m` says, or `any`.
@@ -54,7 +55,8 @@ class Expectations:
         foreign: Paths of the building machine that may stand in no file, beside the tree's own.
     """
 
-    program: str = ""
+    programs: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
     mount_points: tuple[str, ...] = ()
     outward: tuple[str, ...] = ()
     architecture: str = "any"
@@ -210,11 +212,14 @@ def _check_promises(view: View, expected: Expectations) -> Iterator[str]:
     for point in expected.mount_points:
         if not os.path.isdir(f"{view.tree}/{point}") or os.path.islink(f"{view.tree}/{point}"):
             yield f"{_show(point)}: a mount point that is no directory of the tree"
-    program = expected.program
-    if program and not view.is_file(program):
-        yield f"{_show(program)}: the program to run is not in the tree"
-    elif program and not view.is_file(program, executable=True):
-        yield f"{_show(program)}: the program to run is not executable"
+    for program in dict.fromkeys(expected.programs):
+        if not view.is_file(program):
+            yield f"{_show(program)}: the program to run is not in the tree"
+        elif not view.is_file(program, executable=True):
+            yield f"{_show(program)}: the program to run is not executable"
+    for path in dict.fromkeys(expected.files):
+        if not view.is_file(path):
+            yield f"{_show(path)}: a template names it, but it is no file of the tree"
 
 
 # Contents -----------------------------------------------------------------------------------------

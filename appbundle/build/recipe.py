@@ -15,6 +15,9 @@ import msgspec
 from appbundle.build.sources import decode_source
 from appbundle.build.sources.base import Source
 from appbundle.bundle.manifest import Requires, Run
+from appbundle.bundle.services import Service
+from appbundle.bundle.settings import Setting, Template
+from appbundle.bundle.tasks import Rollback, Task
 from appbundle.errors import BuildError, NotFoundError, UsageError
 from appbundle.names import AppName, Version, escape, parse_app_name, parse_version
 
@@ -28,6 +31,7 @@ MOUNT_FILES = ("etc/hosts", "etc/resolv.conf")
 """Files that every tree has, empty unless a source brings them: likewise."""
 
 _Kind = TypeVar("_Kind")
+_Entitled = TypeVar("_Entitled", Service, Task)
 
 
 class _Common(
@@ -38,6 +42,11 @@ class _Common(
     summary: str = ""
     requires: Requires | None = None
     run: Run | None = None
+    services: tuple[Service, ...] = ()
+    settings: tuple[Setting, ...] = ()
+    templates: tuple[Template, ...] = ()
+    tasks: tuple[Task, ...] = ()
+    rollback: tuple[Rollback, ...] = ()
     outward: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     mount_points: tuple[str, ...] = ()
@@ -91,6 +100,11 @@ class Recipe:
         source: Where the sources are, URL.
         requires: What a node must have; `architecture` is never `host` here.
         run: The declared command, if any.
+        services: What a node keeps running.
+        settings: What an administrator may change.
+        templates: Files that follow from settings.
+        tasks: What is done to the state when releases change.
+        rollback: What going back from this release means.
         outward: Paths of links that may point out of the bundle.
         exclude: Patterns of paths that are left out.
         mount_points: Directories that the tree must have, the standard ones among them.
@@ -109,6 +123,11 @@ class Recipe:
     source: str
     requires: Requires
     run: Run | None
+    services: tuple[Service, ...]
+    settings: tuple[Setting, ...]
+    templates: tuple[Template, ...]
+    tasks: tuple[Task, ...]
+    rollback: tuple[Rollback, ...]
     outward: tuple[str, ...]
     exclude: tuple[str, ...]
     mount_points: tuple[str, ...]
@@ -233,6 +252,11 @@ def _merge(
         source=document.source,
         requires=_resolve(chosen.requires or document.requires or Requires()),
         run=chosen.run or document.run,
+        services=tuple(map(_sorted, chosen.services or document.services)),
+        settings=chosen.settings or document.settings,
+        templates=chosen.templates or document.templates,
+        tasks=tuple(map(_sorted, chosen.tasks or document.tasks)),
+        rollback=chosen.rollback or document.rollback,
         outward=_union(document.outward, chosen.outward),
         exclude=_union(document.exclude, chosen.exclude),
         mount_points=_mount_points(name, (*document.mount_points, *chosen.mount_points)),
@@ -244,6 +268,12 @@ def _merge(
         lock=directory / document.lock,
         directory=directory,
     )
+
+
+def _sorted(declared: _Entitled) -> _Entitled:
+    """Bring entitlements into the order that manifests have."""
+    entitlements = tuple(sorted(set(declared.entitlements)))
+    return msgspec.structs.replace(declared, entitlements=entitlements)
 
 
 def _resolve(requires: Requires) -> Requires:

@@ -45,6 +45,11 @@ def pinned(ctx: click.Context, param: click.Parameter, incomplete: str) -> "list
     return _offer(ctx, incomplete, _pinned)
 
 
+def serving(ctx: click.Context, param: click.Parameter, incomplete: str) -> "list[CompletionItem]":
+    """Offer APP and APP/SERVICE of what has services now."""
+    return _offer(ctx, incomplete, _services)
+
+
 def _offer(
     ctx: click.Context, incomplete: str, *sources: Callable[[Layout], Iterator[str]]
 ) -> "list[CompletionItem]":
@@ -75,3 +80,18 @@ def _pinned(layout: Layout) -> Iterator[str]:
     from appbundle.store import pins
 
     return iter(sorted(f"{name}@{version}" for name, version in pins.pinned(layout)))
+
+
+def _services(layout: Layout) -> Iterator[str]:
+    import json
+
+    from appbundle.store import generations
+
+    current = generations.current(layout)
+    if current is None:
+        return
+    for name in current.serving:
+        yield name
+        about = json.loads(layout.about(name, current.apps[name]).read_bytes())
+        declared = [each["name"] for each in about["manifest"]["services"]]
+        yield from (f"{name}/{service}" for service in sorted(declared) if service != name)

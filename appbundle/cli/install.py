@@ -4,6 +4,7 @@ import click
 
 from appbundle.cli import shapes
 from appbundle.cli.session import Session, size
+from appbundle.flows.context import Gate
 from appbundle.flows.install import Installed
 
 
@@ -11,6 +12,7 @@ from appbundle.flows.install import Installed
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path())
 @click.option("--no-switch", is_flag=True, help="Install only; what is current stays current.")
 @click.option("--allow-downgrade", is_flag=True, help="Accept an older release than before.")
+@click.option("--no-revert", is_flag=True, help="Stay, even if a service is not healthy.")
 @click.option("-n", "--dry-run", is_flag=True, help="Verify and say what would happen.")
 @click.pass_obj
 def install_command(
@@ -18,6 +20,7 @@ def install_command(
     files: tuple[str, ...],
     no_switch: bool,
     allow_downgrade: bool,
+    no_revert: bool,
     dry_run: bool,
 ) -> None:
     """Install bundles and switch to them, all in one new generation.
@@ -34,7 +37,8 @@ def install_command(
     from appbundle.flows import install
 
     act = install.plan if dry_run else install.install
-    done = act(session.context(), files, switch_to=not no_switch, allow_downgrade=allow_downgrade)
+    context = session.context(Gate(revert=not no_revert))
+    done = act(context, files, switch_to=not no_switch, allow_downgrade=allow_downgrade)
     document = shapes.switched(done.switched) | {
         "versions": [{"name": ref.name, "version": ref.version} for ref in done.versions],
         "new_bytes": done.new_bytes,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from appbundle.errors import AppbError, BuildError, NotFoundError
-from appbundle.flows.context import Context
+from appbundle.flows.context import DEFAULT_GATE, Context, Gate
 from appbundle.layout import Layout
 from appbundle.names import escape
 
@@ -48,14 +48,19 @@ class Session:
             raise NotFoundError(f"there is no directory {self.root}", hint=f"mkdir {self.root}")
         return Layout(self.root)
 
-    def context(self) -> Context:
-        """What flows need: the clock is read once, here."""
+    def context(self, gate: Gate = DEFAULT_GATE) -> Context:
+        """What flows need: the clock is read once, here.
+
+        Args:
+            gate: How a switch of services is judged.
+        """
         return Context(
             layout=self.layout,
             now=int(time.time()),
             by=_user(),
             lock_timeout_s=self.lock_timeout_s,
             report=Console(verbosity=self.verbosity, as_json=self.as_json),
+            gate=gate,
         )
 
     def result(self, document: Any, words: str) -> None:

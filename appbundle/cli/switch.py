@@ -3,8 +3,10 @@
 import click
 
 from appbundle.cli import complete, shapes
+from appbundle.cli.duration import Duration
 from appbundle.cli.session import Session
 from appbundle.errors import UsageError
+from appbundle.flows.context import Gate
 from appbundle.names import parse_app_name, parse_ref
 
 
@@ -14,15 +16,35 @@ from appbundle.names import parse_app_name, parse_ref
     "--previous", is_flag=True, help="Go back to the parent generation, or only with one APP."
 )
 @click.option("--to", "number", metavar="GENERATION", type=int, help="Go to this generation.")
+@click.option("--no-revert", is_flag=True, help="Stay, even if a service is not healthy.")
+@click.option(
+    "--confirm-within",
+    metavar="TIME",
+    type=Duration(),
+    help="Go back by itself unless confirmed within TIME (60s), boots included.",
+)
+@click.option("--confirm", is_flag=True, help="Confirm such a switch.")
+@click.option("--resume", is_flag=True, help="End an interrupted or unconfirmed switch.")
 @click.option("-n", "--dry-run", is_flag=True, help="Say what would change.")
 @click.pass_obj
 def switch_command(
-    session: Session, refs: tuple[str, ...], previous: bool, number: int | None, dry_run: bool
+    session: Session,
+    refs: tuple[str, ...],
+    previous: bool,
+    number: int | None,
+    no_revert: bool,
+    confirm_within: int | None,
+    confirm: bool,
+    resume: bool,
+    dry_run: bool,
 ) -> None:
     """Make other versions current, or an earlier generation.
 
     All apps of the node move with one rename, and no bundle is read. Repeating --previous goes
     further back; with an app's name, only that app goes back, in a new generation.
+
+    Services whose version or configuration differs follow, in order; what somebody stopped stays
+    stopped. If one does not become healthy, the node goes back by itself, and the exit code is 30.
 
     \b
     Examples:
@@ -30,10 +52,18 @@ def switch_command(
       appb switch --previous
       appb switch --previous nova-api
       appb switch --to 3
+      appb switch nova-api@34.0.0 --confirm-within 60s
     """
+    if confirm or resume:
+        if refs or previous or number is not None or (confirm and resume):
+            raise UsageError("--confirm and --resume stand alone", hint="appb switch --help")
+        _end_pending(session, confirm=confirm)
+        return
     from appbundle.flows import switch
 
-    context = session.context()
+    context = session.context(Gate(revert=not no_revert, confirm_within_s=confirm_within))
+    if confirm_within is not None and not dry_run:
+        _arm(session, confirm_within)
     if previous and number is None and len(refs) <= 1:
         if refs:
             name = parse_app_name(refs[0])
@@ -55,6 +85,8 @@ def switch_command(
             "say where to switch: APP@VERSION..., --previous [APP], or --to GENERATION",
             hint="appb switch --help",
         )
+    if confirm_within is not None and done.outcome == "switched":
+        session.say(f"hint: goes back in {confirm_within} s unless you say: appb switch --confirm")
     number_now = done.generation.number if done.generation else "none"
     match done.outcome:
         case "planned":
@@ -65,3 +97,24 @@ def switch_command(
         case _:
             words = f"generation {number_now} is current"
     (session.result if dry_run else session.done)(shapes.switched(done), words)
+
+
+def _end_pending(session: Session, *, confirm: bool) -> None:
+    from appbundle.flows import confirm as flow
+
+    done = flow.confirm(session.context()) if confirm else flow.resume(session.context())
+    words = {
+        "nothing": "nothing was under way",
+        "confirmed": f"generation {done.generation} stays",
+        "finished": f"generation {done.generation} is current, and its services follow it",
+        "waiting": f"generation {done.generation} waits for: appb switch --confirm",
+        "reverted": f"went back to generation {done.generation}",
+    }
+    session.done({"outcome": done.outcome, "generation": done.generation}, words[done.outcome])
+
+
+def _arm(session: Session, seconds: int) -> None:
+    from appbundle.flows import confirm
+
+    # Before anything is switched: whoever dies in between leaves nothing that stays by accident.
+    confirm.arm(session.context(), seconds)

@@ -4,7 +4,7 @@ Until the one rename of the finished file nothing is written but below the cache
 are missing or it is asked for, the recipe's lock and footprint).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -191,7 +191,8 @@ def _collect(context: Context, what: Recipe, tree: Path, options: Options) -> Co
 
 def _expectations(what: Recipe, options: Options) -> checks.Expectations:
     return checks.Expectations(
-        program=what.run.argv[0] if what.run else "",
+        programs=tuple(_programs(what)),
+        files=tuple(path for each in what.templates for path in (each.source, each.target)),
         mount_points=what.mount_points,
         outward=what.outward,
         architecture=what.requires.architecture,
@@ -206,6 +207,18 @@ def _expectations(what: Recipe, options: Options) -> checks.Expectations:
 def _is_telling(path: str) -> bool:
     """Whether a path names this machine's own: `/build` and the like stand in anybody's files."""
     return path.strip("/").count("/") > 0
+
+
+def _programs(what: Recipe) -> Iterator[str]:
+    """What is started of a bundle, as the recipe says."""
+    if what.run is not None:
+        yield what.run.argv[0]
+    for service in what.services:
+        yield from service.argv[:1]
+        if service.health is not None:
+            yield from service.health.command[:1]
+    for task in what.tasks:
+        yield from task.argv[:1]
 
 
 def _write_sbom(what: Recipe, collected: Collected, tree: Path, options: Options) -> None:
@@ -298,5 +311,10 @@ def _describe(what: Recipe, created: int) -> Manifest:
         created=created,
         requires=what.requires,
         run=what.run,
+        services=what.services,
+        settings=what.settings,
+        templates=what.templates,
+        tasks=what.tasks,
+        rollback=what.rollback,
         outward=tuple(sorted(what.outward)),
     )

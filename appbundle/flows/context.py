@@ -49,7 +49,7 @@ class Gate:
     confirm_within_s: int | None = None
 
 
-_GATE = Gate()
+DEFAULT_GATE = Gate()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +70,7 @@ class Context:
     by: str = ""
     lock_timeout_s: float = LOCK_TIMEOUT_S
     report: Report = _SILENT
-    gate: Gate = _GATE
+    gate: Gate = DEFAULT_GATE
 
     def waiting(self, holder: str) -> None:
         """Say for whom a change has to wait."""

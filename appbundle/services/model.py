@@ -135,5 +135,11 @@ class Backend(Protocol):
     def set_enabled(self, keys: Collection[Key], *, enabled: bool) -> None:
         """Start services at boot, or no longer; changes nothing of what runs."""
 
+    def call_later(self, argv: Sequence[str], *, after_s: int) -> None:
+        """Have a program run once, in so many seconds."""
+
+    def call_at_boot(self, argv: Sequence[str]) -> None:
+        """Have a program run at each boot, before anybody logs in."""
+
     def log_command(self, keys: Sequence[Key], *, lines: int, follow: bool) -> list[str]:
         """The program that shows what services have said."""

@@ -20,6 +20,7 @@ from appbundle.system import files, process
 UNITS = "usr/local/lib/systemd/system"
 """Where unit files go: below what an administrator puts into /etc/systemd/system."""
 
+_LATER, _RESUME = "appb-later", "appb-resume"
 _SYSTEMCTL_TIMEOUT_S = 900.0
 _PROPERTIES = (
     *("Id", "LoadState", "ActiveState", "SubState", "Type", "MainPID", "Result", "ExecMainStatus"),
@@ -188,6 +189,34 @@ class Systemd:
             f"--unit={_unit(Instance(key, is_next))}" for key in keys for is_next in (False, True)
         ]
         return ["journalctl", f"--lines={lines}", *(["--follow"] if follow else []), *chosen]
+
+    def call_later(self, argv: Sequence[str], *, after_s: int) -> None:
+        """A transient timer, with a name of its own: one before may be what calls this."""
+        process.run(
+            [
+                *("systemd-run", "--quiet", "--collect", f"--unit={_LATER}-{files.random_name()}"),
+                *(f"--on-active={after_s}", "--timer-property=AccuracySec=1s", "--", *argv),
+            ],
+            environment=process.basic_environment(os.environ),
+            timeout_s=60,
+        )
+
+    def call_at_boot(self, argv: Sequence[str]) -> None:
+        """A unit of appb's own."""
+        command = " ".join(map(units.quote_argument, argv))
+        lines = (
+            *("[Unit]", "Description=finish or revert an interrupted switch (appb)"),
+            *("After=multi-user.target", "ConditionPathExists=/apps/.appb/pending.json", ""),
+            *("[Service]", "Type=oneshot", f"ExecStart={command}", ""),
+            *("[Install]", "WantedBy=default.target", ""),
+        )
+        self._directory.mkdir(parents=True, exist_ok=True)
+        path = self._directory / f"{_RESUME}.service"
+        text = "\n".join(lines)
+        if not path.exists() or path.read_text() != text:
+            files.write_durably(path, text.encode())
+            self._reload_manager()
+            self._systemctl("enable", "--quiet", "--", path.name)
 
     def _startable(self, key: Key) -> list[str]:
         """What is enabled for a service: its timer, or itself and its sockets."""

@@ -165,7 +165,7 @@ def _program(service: Service, place: Place) -> Iterator[str]:
             yield "NotifyAccess=all"
         case _:
             yield "Type=exec"
-    yield f"ExecStart={' '.join(map(_argument, service.argv))}"
+    yield f"ExecStart={' '.join(map(quote_argument, service.argv))}"
     if service.reload:
         # Outside the tree and its version: no new code ever acts upon an old process.
         yield f"ExecReload=+/bin/kill -{service.reload} $MAINPID"
@@ -309,7 +309,8 @@ def _quoted(text: str) -> str:
     return f'"{_plain(escaped)}"'
 
 
-def _argument(text: str) -> str:
+def quote_argument(text: str) -> str:
+    """Quote a word of a command line, so that nothing in it is expanded."""
     return _quoted(text).replace("$", "$$")
 
 

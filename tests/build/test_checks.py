@@ -30,7 +30,7 @@ def test_harmless_tree_has_no_issues(tmp_path: Path) -> None:
     """A program, data and a link inside: nothing to say."""
     tree = make_shell(make_tree(tmp_path / "tree", WEB))
     (tree / "tmp").mkdir()
-    assert find(tree, program="/bin/web", mount_points=("tmp",)) == []
+    assert find(tree, programs=("/bin/web",), mount_points=("tmp",)) == []
 
 
 def test_all_issues_are_reported_at_once(tmp_path: Path) -> None:
@@ -39,7 +39,7 @@ def test_all_issues_are_reported_at_once(tmp_path: Path) -> None:
     (tree / "c").write_bytes(b"")
     (tree / "c").chmod(0o666)
     with pytest.raises(BuildError) as caught:
-        checks.check_tree(tree, Expectations(program="/bin/none", mount_points=("proc",)))
+        checks.check_tree(tree, Expectations(programs=("/bin/none",), mount_points=("proc",)))
     assert caught.value.issues == (
         "/bin/none: the program to run is not in the tree",
         "b -> /nowhere: a dangling link",
@@ -176,7 +176,7 @@ def test_pth_lines(tmp_path: Path) -> None:
 def test_program_must_be_executable(tmp_path: Path) -> None:
     """What appb run starts can be started."""
     tree = make_tree(tmp_path / "tree", {"lib/web": b"x"})
-    assert find(tree, program="/lib/web") == ["/lib/web: the program to run is not executable"]
+    assert find(tree, programs=("/lib/web",)) == ["/lib/web: the program to run is not executable"]
 
 
 def copy_program(tree: Path) -> elf.Dynamic:

@@ -301,7 +301,7 @@ def test_host_programs_come_with_their_libraries(make_site: MakeSite) -> None:
 
     site = make_site()
     Host(programs=("/bin/sh",)).add(site, None)
-    assert find_issues(site.tree, Expectations(program="/bin/sh")) == ()
+    assert find_issues(site.tree, Expectations(programs=("/bin/sh",))) == ()
 
 
 def test_missing_host_programs_are_named_together(make_site: MakeSite) -> None:

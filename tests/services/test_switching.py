@@ -1,5 +1,8 @@
 """Switching services on a booted systemd: what runs afterwards, and what never stopped."""
 
+import time
+from collections.abc import Callable
+
 import pytest
 
 from appbundle.bundle.services import Health
@@ -118,3 +121,63 @@ def test_service_that_ends_at_once_is_no_good_release(fleet: Fleet) -> None:
     said = fleet.install(service, version="2.0", release=2, mode="exit", check=False)
     assert said.status == 30, said
     assert fleet.node.systemctl("is-active", "web.service") == "active"
+
+
+def test_unconfirmed_switch_goes_back(fleet: Fleet) -> None:
+    """Unless somebody confirms a switch in time, it is taken back without anybody's help."""
+    fleet.install()
+    bundle = fleet.bundle(version="2.0", release=2)
+    fleet.node.appb("install", "--no-switch", str(bundle))
+    fleet.node.appb("switch", "web@2.0", "--confirm-within", "3s")
+    assert fleet.get() == "web 2.0"
+    assert wait_until(lambda: fleet.get() == "web 1.0")
+    history = fleet.node.appb("--json", "history").document
+    assert history["generations"][1]["outcome"] == "failed: nobody confirmed it in time"
+
+
+def test_confirmed_switch_stays(fleet: Fleet) -> None:
+    """A confirmation is asked for once, and then nothing happens any more."""
+    fleet.install()
+    bundle = fleet.bundle(version="2.0", release=2)
+    fleet.node.appb("install", "--no-switch", str(bundle))
+    fleet.node.appb("switch", "web@2.0", "--confirm-within", "2s")
+    fleet.node.appb("switch", "--confirm")
+    time.sleep(4)
+    assert fleet.get() == "web 2.0"
+    assert fleet.node.appb("switch", "--confirm", check=False).status == 10
+
+
+def test_status_start_stop(fleet: Fleet) -> None:
+    """What is shown is what is: running, stopped, stale, healthy."""
+    fleet.install(web(change="keep"))
+    fleet.install(web(change="keep"), version="2.0", release=2)
+    (stale,) = fleet.node.appb("--json", "status").document["services"]
+    assert (stale["state"], stale["health"]) == ("running", "healthy")
+    assert (stale["version"], stale["current"], stale["is_stale"]) == ("1.0", "2.0", True)
+    fleet.node.appb("stop", "web")
+    (stopped,) = fleet.node.appb("--json", "status", "web").document["services"]
+    assert (stopped["state"], stopped["version"], stopped["health"]) == ("stopped", None, "unknown")
+    fleet.node.appb("start", "web")
+    (started,) = fleet.node.appb("--json", "status", "web/web").document["services"]
+    assert (started["state"], started["version"], started["is_stale"]) == ("running", "2.0", False)
+    assert "serving web 2.0" in fleet.node.appb("logs", "web").stdout
+
+
+def test_widening_is_named_before_it_happens(fleet: Fleet) -> None:
+    """What a release may do more than the one before is said, in words, also by a dry run."""
+    fleet.install(web())
+    bundle = fleet.bundle(web(entitlements=("network-out",)), version="2.0", release=2)
+    wider = "web 2.0: service web also opens connections on the host's network"
+    said = fleet.node.appb("--json", "install", "--dry-run", str(bundle))
+    assert said.document["widenings"] == [wider]
+    assert wider in fleet.node.appb("install", str(bundle)).stderr
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 20) -> bool:
+    """Whether something becomes true in time."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if condition():
+            return True
+        time.sleep(0.2)
+    return False

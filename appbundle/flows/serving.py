@@ -1,0 +1,183 @@
+"""`appb status`, `start`, `stop`, `restart`, `logs`: services as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import msgspec
+
+from appbundle.errors import NotFoundError, UnsupportedError
+from appbundle.flows import configuration
+from appbundle.flows.context import Context
+from appbundle.flows.gate import Checker
+from appbundle.names import Version, escape, parse_app_name
+from appbundle.services import choose, health, plan
+from appbundle.services.model import ABSENT, Backend, Instance, Key, Seen, Wanted
+from appbundle.store import generations, node
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """One instance of a service.
+
+    Args:
+        instance: Which.
+        seen: What it does.
+        current: The version that is current.
+        health: `healthy`, `unhealthy: …`, or `unknown` if it is not up or cannot be asked.
+    """
+
+    instance: Instance
+    seen: Seen
+    current: Version
+    health: str
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether its process runs from another version than the current one."""
+        return self.seen.version not in (None, self.current)
+
+
+@dataclass(frozen=True, slots=True)
+class _Services:
+    """What the current generation declares."""
+
+    backend: Backend
+    wanted: dict[Key, Wanted]
+
+    def order(self, keys: Sequence[Key]) -> list[Key]:
+        """Sort services so that each comes after what it needs."""
+        pairs = {
+            key: (each, next(s for s in each.services if s.name == key.service))
+            for key, each in self.wanted.items()
+        }
+        return [key for key in plan.in_order(pairs) if key in set(keys)]
+
+
+def _services(context: Context) -> _Services:
+    backend = choose.choose(context.layout)
+    if backend is None:
+        raise UnsupportedError(
+            "nobody keeps services running on this node",
+            hint="it needs systemd, or: appb supervise",
+        )
+    current = generations.current(context.layout)
+    wanted = configuration.wanted(context.layout, current) if current else ()
+    return _Services(backend, {Key(w.app, s.name): w for w in wanted for s in w.services})
+
+
+def status(context: Context, references: Sequence[str] = ()) -> list[Status]:
+    """Look at services, and ask those that run for their health, once.
+
+    Args:
+        references: `APP` or `APP/SERVICE`; all by default.
+
+    Raises:
+        NotFoundError: There is no such service.
+    """
+    services = _services(context)
+    keys = _chosen(services, references) if references else sorted(services.wanted)
+    instances = [Instance(key, second) for key in keys for second in (False, True)]
+    seen = services.backend.observe(instances)
+    found = []
+    for instance in instances:
+        now = seen.get(instance, ABSENT)
+        if instance.is_next and now is ABSENT:
+            continue
+        wanted = services.wanted[instance.key]
+        found.append(
+            Status(
+                instance=instance,
+                seen=now,
+                current=wanted.version,
+                health=_health(context, wanted, instance, now),
+            )
+        )
+    return found
+
+
+def _health(context: Context, wanted: Wanted, instance: Instance, now: Seen) -> str:
+    service = next(each for each in wanted.services if each.name == instance.key.service)
+    if service.health is None or not now.is_up or instance.is_next:
+        return "unknown"
+    quick = msgspec.structs.replace(service.health, timeout_s=min(service.health.timeout_s, 2))
+    verdict = health.probe(
+        quick,
+        ask=lambda argv, timeout_s: configuration.ask(context.layout, instance, argv, timeout_s),
+    )
+    return "healthy" if verdict.healthy else f"unhealthy: {verdict.why}"
+
+
+def start(context: Context, references: Sequence[str]) -> list[Key]:
+    """Start services in order, and wait until they are healthy; gives those that were meant."""
+    with _changing(context, "start") as services:
+        keys = services.order(_chosen(services, references))
+        for key in keys:
+            context.report.step(f"start {key}")
+            services.backend.start(Instance(key))
+            _check(context, services, key)
+        return keys
+
+
+def stop(context: Context, references: Sequence[str]) -> list[Key]:
+    """Stop services, those first that need others."""
+    with _changing(context, "stop") as services:
+        keys = services.order(_chosen(services, references))[::-1]
+        for key in keys:
+            context.report.step(f"stop {key}")
+            services.backend.stop(Instance(key))
+        return keys
+
+
+def restart(context: Context, references: Sequence[str]) -> list[Key]:
+    """Restart services in order, one after the other, each until it is healthy."""
+    with _changing(context, "restart") as services:
+        keys = services.order(_chosen(services, references))
+        for key in keys:
+            context.report.step(f"restart {key}")
+            services.backend.restart(Instance(key))
+            _check(context, services, key)
+        return keys
+
+
+def _check(context: Context, services: _Services, key: Key) -> None:
+    wanted = services.wanted[key]
+    service = next(each for each in wanted.services if each.name == key.service)
+    Checker(context, services.backend).check(Instance(key), service)
+
+
+def log_command(
+    context: Context, references: Sequence[str], *, lines: int, follow: bool
+) -> list[str]:
+    """The program that shows what services have said; all by default."""
+    services = _services(context)
+    keys = _chosen(services, references) if references else sorted(services.wanted)
+    if not keys:
+        raise NotFoundError("no app of this node has services", hint="appb list")
+    return services.backend.log_command(keys, lines=lines, follow=follow)
+
+
+@contextmanager
+def _changing(context: Context, purpose: str) -> Iterator[_Services]:
+    with node.changing(
+        context.layout, purpose=purpose, timeout_s=context.lock_timeout_s, waiting=context.waiting
+    ):
+        yield _services(context)
+
+
+def _chosen(services: _Services, references: Sequence[str]) -> list[Key]:
+    """The services that are meant: an app's name means all of it."""
+    found: dict[Key, None] = {}
+    for text in references:
+        name, _, service = text.partition("/")
+        app = parse_app_name(name)
+        keys = [key for key in services.wanted if key.app == app and service in ("", key.service)]
+        if not keys:
+            raise NotFoundError(
+                f"the current generation has no service {escape(text)}",
+                hint="appb status shows which there are",
+            )
+        found |= dict.fromkeys(keys)
+    return list(found)
