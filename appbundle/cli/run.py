@@ -195,7 +195,7 @@ def _answer(request: Request) -> int:
         ready_fd=int(request.ready_fd) if request.ready_fd else -1,
     )
     if not request.dry_run:
-        _end_as(run.run(request.root, wish))
+        end_as(run.run(request.root, wish))
     steps = run.prepare(request.root, wish, create=False).plan.describe()
     if request.as_json:
         import json
@@ -208,7 +208,7 @@ def _answer(request: Request) -> int:
     return 0
 
 
-def _end_as(status: int) -> NoReturn:
+def end_as(status: int) -> NoReturn:
     """End this process as the service ended, as its wait status says: supervisors see the same."""
     if not os.WIFSIGNALED(status):
         # Nothing was printed and nothing is open: taking down the interpreter costs 2 ms.

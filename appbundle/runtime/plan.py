@@ -179,7 +179,12 @@ def plan(service: Service, user: User, place: Place) -> Plan:
 
 def entering(service: Service, user: User, place: Place) -> tuple[do.Operation, ...]:
     """The steps of one more process, in the namespaces and control group of a running service."""
-    skipped = (restrictions.JoinGroup, restrictions.OwnUsers, do.GivePipes)
+    # A landlock domain cannot be joined, and a second one beside it would hide the service's
+    # processes from this one.
+    skipped = (
+        *(restrictions.JoinGroup, restrictions.OwnUsers, restrictions.RestrictFiles),
+        do.GivePipes,
+    )
     return tuple(each for each in _service(service, user, place) if not isinstance(each, skipped))
 
 

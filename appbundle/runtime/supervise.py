@@ -62,13 +62,13 @@ def run(plan: Plan, *, listening: Listening = (), readiness: Readiness | None = 
         notify=None if readiness is None else readiness.socket,
     )
     try:
-        _execute(plan.starter, room, unprivileged=plan.unprivileged)
+        execute(plan.starter, room, unprivileged=plan.unprivileged)
         init, channel = _fork_init(plan, blocked, room, listening)
         for fd in (*room.group_fds, *(fd for _, fd in listening)):
             os.close(fd)
         if readiness is not None:
             readiness.watch()
-        _raise_failure(channel.failure_fd, init)
+        raise_failure(channel.failure_fd, init)
         if readiness is not None:
             readiness.started()
         return _status(channel.status_fd, _forward(init, channel.signal_writer, readiness))
@@ -108,7 +108,7 @@ def _fork_init(
         # Where a socket for the service belongs may be one of our own pipes.
         channel.failure_writer = out_of_the_way(channel.failure_writer, listening)
         body = _Init(plan, blocked, channel, room, listening)
-        _child(body.run, channel.failure_writer)
+        child(body.run, channel.failure_writer)
     channel.keep_starters()
     return pid, channel
 
@@ -139,14 +139,14 @@ class _Init:
         # What the caller left open is not the service's: it could lead out of the tree.
         namespaces.close_on_exec(3)
         os.umask(0)
-        _execute(plan.init, self._room, unprivileged=plan.unprivileged)
+        execute(plan.init, self._room, unprivileged=plan.unprivileged)
         namespaces.hide_from_tracers()
         if plan.mapped_ids is not None:
             self._room.entered_fd, self._room.entered_writer = os.pipe()
             self._room.mapped_fd, self._room.mapped_writer = os.pipe()
         service = os.fork()
         if service == 0:
-            _child(self._serve, channel.failure_writer)
+            child(self._serve, channel.failure_writer)
         os.close(channel.failure_writer)
         for fd in (*self._room.group_fds, *(fd for _, fd in self._listening)):
             os.close(fd)
@@ -163,13 +163,13 @@ class _Init:
             os.close(room.entered_fd)
             os.close(room.mapped_writer)
         os.umask(plan.umask)
-        _execute(plan.service, room, unprivileged=plan.unprivileged)
+        execute(plan.service, room, unprivileged=plan.unprivileged)
         if not _has_terminal():
             os.setpgid(0, 0)
         passed = place(self._listening)
         signals.undo_python()
         signals.set_blocked(self._blocked)
-        _exec(plan.argv, {**dict(plan.environment), **passed})
+        start_program(plan.argv, {**dict(plan.environment), **passed})
 
     def _name_users(self, service: int, ids: tuple[int, int]) -> None:
         """Write who is in the service's user namespace, once it has one."""
@@ -189,7 +189,12 @@ class _Init:
             os.close(room.mapped_writer)
 
 
-def _execute(steps: tuple[Operation, ...], room: Room, *, unprivileged: bool) -> None:
+def execute(steps: tuple[Operation, ...], room: Room, *, unprivileged: bool) -> None:
+    """Do steps in order.
+
+    Raises:
+        UnsupportedError: The kernel refused one.
+    """
     for step in steps:
         try:
             step.execute(room)
@@ -205,7 +210,12 @@ def _refused(step: Operation, e: OSError, *, unprivileged: bool) -> errors.AppbE
     return errors.UnsupportedError(f"cannot {step.describe()}: {reason}", kept=_KEPT, hint=hint)
 
 
-def _exec(argv: tuple[str, ...], environment: dict[str, str]) -> None:
+def start_program(argv: tuple[str, ...], environment: dict[str, str]) -> None:
+    """Become a program, looked up in the environment's PATH; returns only as an error.
+
+    Raises:
+        NotFoundError: There is none.
+    """
     program = argv[0]
     directories = [""] if "/" in program else environment.get("PATH", "").split(":")
     failure = OSError(errno.ENOENT, os.strerror(errno.ENOENT))
@@ -227,7 +237,7 @@ def _has_terminal() -> bool:
     return True
 
 
-def _child(body: Callable[[], None], failure_writer: int) -> None:
+def child(body: Callable[[], None], failure_writer: int) -> None:
     """Run a forked child's body; never return, never unwind into the parent's code."""
     try:
         body()
@@ -242,8 +252,8 @@ def _child(body: Callable[[], None], failure_writer: int) -> None:
         os._exit(_FAILED)
 
 
-def _raise_failure(failure_fd: int, init: int) -> None:
-    """Wait until the service's program runs, or raise what prevented it."""
+def raise_failure(failure_fd: int, init: int) -> None:
+    """Wait until a child's program runs, or raise what prevented it."""
     with open(failure_fd, "rb") as file:
         report = file.read().decode()
     if not report:

@@ -25,10 +25,12 @@ class Group:
 
     Args:
         directories: By controller.
+        tops: The topmost groups, which everybody is in.
     """
 
-    def __init__(self, directories: dict[str, str]) -> None:
+    def __init__(self, directories: dict[str, str], tops: tuple[str, ...] = ()) -> None:
         self.directories = directories
+        self.tops = tops
         self.is_v2 = {
             each: os.path.exists(f"{path}/cgroup.events") for each, path in directories.items()
         }
@@ -69,6 +71,18 @@ class Group:
         """Descriptors through which a process can join with `join`, whatever it sees by then."""
         flags = os.O_WRONLY | os.O_CLOEXEC
         return [os.open(f"{place}/cgroup.procs", flags) for place in self.places]
+
+    def processes(self) -> list[int]:
+        """Who is in it; nobody if it is everybody's."""
+        for place in self.places:
+            if place not in self.tops:
+                return [int(word) for word in _read(f"{place}/cgroup.procs").split()]
+        return []
+
+    def open_if_allowed(self) -> list[int]:
+        """The same for a group that somebody else has made; without what is not the caller's."""
+        allowed = [p for p in self.places if os.access(f"{p}/cgroup.procs", os.W_OK)]
+        return [os.open(f"{p}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC) for p in allowed]
 
     def remove(self) -> None:
         """End what is in it, and remove it; left if something stays."""
@@ -120,7 +134,9 @@ def of_process(pid: int) -> Group:
     Raises:
         OSError: The process has ended.
     """
-    return Group({each: where[0] for each, where in _places(str(pid)).items()})
+    places = _places(str(pid))
+    tops = tuple(top for _, top, _ in places.values())
+    return Group({each: own for each, (own, _, _) in places.items()}, tops)
 
 
 def names_of_process(pid: str) -> list[str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 PROGRAMS = ("sh", "cat", "env", "id", "ls", "sleep", "touch", "true")
 MOUNT_POINTS = ("dev", "proc", "run", "tmp", "var/lib/hello")
 _RUN = "import sys; from appbundle.cli.run import fast; sys.exit(fast(sys.argv[1:]))"
+_MAIN = "import sys; from appbundle.__main__ import main; sys.exit(main())"
 
 
 def make_node(root: Path, *, versions: tuple[str, ...] = ("1.0",), name: str = "hello") -> Path:
@@ -119,6 +120,9 @@ PYTHON = os.path.realpath(sys.executable)
 HAS_PYTHON = tuple(sorted({"read:/usr", f"read:{sys.base_prefix}"}))
 
 
+HAS_LIBRARIES = tuple(f"read:{each}" for each in ("/usr/lib", "/usr/lib64") if Path(each).exists())
+
+
 def make_service(
     root: Path, *, name: str = "hello", version: str = "1.0", **fields: object
 ) -> Path:
@@ -129,7 +133,12 @@ def make_service(
     tree = root / "apps" / name / version
     if not tree.exists():
         make_node(root, versions=(version,), name=name)
-        for point in (*(f"{each}/{name}" for each in SERVICE_POINTS), "var/tmp", "usr"):
+        for point in (
+            *(f"{each}/{name}" for each in SERVICE_POINTS),
+            "var/tmp",
+            "usr/lib",
+            "usr/lib64",
+        ):
             (tree / point).mkdir(parents=True)
         (tree / sys.base_prefix.strip("/")).mkdir(parents=True, exist_ok=True)
         for link in ("lib", "lib64"):
@@ -145,3 +154,15 @@ def declare_services(tree: Path, services: list[dict[str, object]], **more: obje
     """Write which services a version declares, and what else its manifest has."""
     about = {"manifest": {"services": services, **more}, "digest": "0" * 64}
     (tree / ".bundle/about.json").write_text(json.dumps(about))
+
+
+def argv(root: Path, *words: str) -> list[str]:
+    """The argument list of any `appb` command."""
+    return [sys.executable, "-I", "-c", _MAIN, "--root", str(root), *words]
+
+
+def command(root: Path, *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    """Run any `appb` command to its end."""
+    return subprocess.run(
+        argv(root, *words), capture_output=True, text=True, timeout=30, input=stdin
+    )
