@@ -59,7 +59,7 @@ def run(
     """
     try:
         pidfd = libc.pidfd_open(process.pid)
-        groups = cgroups.of_process(process.pid).open_if_allowed()
+        groups = cgroups.of_process(process.pid).open()
         spaces = _open_namespaces(process.pid)
         root_fd = os.open(f"/proc/{process.pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         # If it lives now, all of this was its own.

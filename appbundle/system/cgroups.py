@@ -68,9 +68,20 @@ class Group:
         return failed
 
     def open(self) -> list[int]:
-        """Descriptors through which a process can join with `join`, whatever it sees by then."""
+        """Descriptors through which a process can join with `join`, whatever it sees by then.
+
+        Of a group that somebody else has made, only what the caller may write to.
+        """
         flags = os.O_WRONLY | os.O_CLOEXEC
-        return [os.open(f"{place}/cgroup.procs", flags) for place in self.places]
+        found = []
+        for controller, place in self.directories.items():
+            # A thread that moves itself waits for no other one; with cgroup.procs, which version 2
+            # demands, the kernel waits until every processor has passed a quiet state.
+            name = "cgroup.procs" if self.is_v2[controller] else "tasks"
+            path = f"{place}/{name}"
+            if place not in [done for done, _ in found] and os.access(path, os.W_OK):
+                found.append((place, os.open(path, flags)))
+        return [fd for _, fd in found]
 
     def processes(self) -> list[int]:
         """Who is in it; nobody if it is everybody's."""
@@ -78,11 +89,6 @@ class Group:
             if place not in self.tops:
                 return [int(word) for word in _read(f"{place}/cgroup.procs").split()]
         return []
-
-    def open_if_allowed(self) -> list[int]:
-        """The same for a group that somebody else has made; without what is not the caller's."""
-        allowed = [p for p in self.places if os.access(f"{p}/cgroup.procs", os.W_OK)]
-        return [os.open(f"{p}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC) for p in allowed]
 
     def remove(self) -> None:
         """End what is in it, and remove it; left if something stays."""
@@ -103,7 +109,7 @@ class Group:
 
 
 def join(fds: list[int]) -> None:
-    """Move the calling process into a group that was opened."""
+    """Move the calling process, which has one thread, into a group that was opened."""
     for fd in fds:
         os.write(fd, b"0")
         os.close(fd)
