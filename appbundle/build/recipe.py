@@ -25,8 +25,10 @@ RECIPE = "recipe.toml"
 HOST = "host"
 """As `architecture` in a recipe: that of the machine that builds."""
 
-MOUNT_POINTS = ("dev", "proc", "run", "sys", "tmp")
-"""Directories that every tree has, beside `var/lib/NAME`: a sandbox mounts something there."""
+MOUNT_POINTS = ("dev", "proc", "run", "sys", "tmp", "var/tmp")
+"""Directories that every tree has, beside those of `OWN`: a sandbox mounts something there."""
+OWN = ("var/cache", "var/lib", "var/log")
+"""Where every tree has a directory with the app's name: likewise."""
 MOUNT_FILES = ("etc/hosts", "etc/resolv.conf")
 """Files that every tree has, empty unless a source brings them: likewise."""
 
@@ -287,7 +289,8 @@ def _union(*parts: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _mount_points(name: AppName, more: tuple[str, ...]) -> tuple[str, ...]:
-    points = [path.strip("/") for path in (*MOUNT_POINTS, f"var/lib/{name}", *more)]
+    own = (f"{place}/{name}" for place in OWN)
+    points = [path.strip("/") for path in (*MOUNT_POINTS, *own, *more)]
     for path in points:
         if not path or any(part in ("", ".", "..") for part in path.split("/")):
             raise BuildError(f"{escape(path)} is not a directory's path - at `$.mount-points`")

@@ -118,7 +118,7 @@ def test_bundle_can_be_run_in_a_sandbox(build: Build) -> None:
     built = build()
     assert built.file is not None
     directories = read_back(built.file)[0].directories
-    assert set(plan.mount_points("web")) <= set(directories)
+    assert set(plan.mount_points("web", declared=True)) <= set(directories)
 
 
 def test_twice_the_same_bytes(build: Build, tmp_path: Path) -> None:
