@@ -73,7 +73,7 @@ class Group:
         Of a group that somebody else has made, only what the caller may write to.
         """
         flags = os.O_WRONLY | os.O_CLOEXEC
-        found = []
+        found: list[tuple[str, int]] = []
         for controller, place in self.directories.items():
             # A thread that moves itself waits for no other one; with cgroup.procs, which version 2
             # demands, the kernel waits until every processor has passed a quiet state.
