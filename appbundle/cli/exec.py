@@ -17,10 +17,6 @@ def exec_command(session: Session, *, service: str, words: tuple[str, ...], is_n
     It has the service's namespaces, user, control group, directories and environment, and is as
     confined as the service. It ends with the service at the latest. appb ends as the program
     ends: with its exit code, or by the same signal.
-
-    \b
-    Examples:
-      appb exec nova-api -- /usr/bin/nova-manage db version
     """
     from appbundle.cli.run import end_as
     from appbundle.flows import enter

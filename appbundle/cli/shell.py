@@ -14,10 +14,6 @@ def shell_command(session: Session, *, service: str) -> None:
 
     The shell is the bundle's own; many bundles have none. It sees and may do what the service sees
     and may do. appb ends as the shell ends.
-
-    \b
-    Examples:
-      appb shell nova-api
     """
     from appbundle.cli.run import end_as
     from appbundle.flows import enter

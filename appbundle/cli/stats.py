@@ -23,13 +23,7 @@ _TITLES = {
 @click.argument("app", required=False, default="", shell_complete=complete.anything)
 @click.pass_obj
 def stats_command(session: Session, *, app: str) -> None:
-    """Show what running services hold, held at most, may hold, and were refused.
-
-    \b
-    Examples:
-      appb stats
-      appb stats nova-api
-    """
+    """Show what running services hold, held at most, may hold, and were refused."""
     from appbundle.flows import stats
 
     found = stats.read(str(session.root), app)

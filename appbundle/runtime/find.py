@@ -14,6 +14,7 @@ from appbundle.runtime.plan import group_name
 from appbundle.system import cgroups, in_use
 
 _RUN = "run"
+_PREFIX = group_name("", "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,15 +93,31 @@ def _sources(directory: str) -> set[tuple[str, str]]:
     return {covering[1]}
 
 
+def service_of_group(path: str, app: str) -> tuple[str, bool] | None:
+    """Which service of an app a control group is of, by its name; and whether a second instance.
+
+    Args:
+        path: Of the group; ours are named as `plan.group_name` says, others as a systemd unit.
+        app: The app.
+    """
+    last = path.rpartition("/")[2].partition("~")[0]
+    if last.startswith(_PREFIX):
+        stem = last.removeprefix(_PREFIX)
+    elif last.endswith(".service"):
+        stem = last.removesuffix(".service")
+    else:
+        return None
+    if stem != app and not stem.startswith(f"{app}."):
+        return None
+    service = stem.removesuffix(".next")
+    return service[len(app) + 1 :] or app, service != stem
+
+
 def _by_group(pid: int, app: str) -> tuple[str, bool] | None:
     for path in cgroups.names_of_process(str(pid)):
-        last = path.rpartition("/")[2].partition("~")[0]
-        unit = last.removesuffix(".service") if last.endswith(".service") else ""
-        stem = last.removeprefix("appb-") if last.startswith(group_name("", "")) else unit
-        if stem == app or stem.startswith(f"{app}."):
-            is_next = stem.endswith(".next")
-            service = stem.removesuffix(".next")[len(app) + 1 :]
-            return service or app, is_next
+        found = service_of_group(path, app)
+        if found is not None:
+            return found
     return None
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from appbundle.runtime.find import Process
+from appbundle.runtime.find import Process, service_of_group
 from appbundle.system import cgroups
 from appbundle.system.cgroups import Group
 
@@ -40,12 +40,14 @@ def read(process: Process) -> tuple[Resource, ...]:
     Raises:
         OSError: It has ended.
     """
-    group = cgroups.of_process(process.pid)
+    group = cgroups.of_process(process.pid).keep(
+        lambda place: service_of_group(place, process.app) is not None
+    )
     return (_memory(group), _tasks(group), _cpu(group), _open_files(process.pid, group))
 
 
 def _memory(group: Group) -> Resource:
-    place = _own(group, "memory")
+    place = group.directories.get("memory")
     if place is None:
         return Resource(name="memory_bytes")
     if group.is_v2["memory"]:
@@ -66,7 +68,7 @@ def _memory(group: Group) -> Resource:
 
 
 def _tasks(group: Group) -> Resource:
-    place = _own(group, "pids")
+    place = group.directories.get("pids")
     if place is None:
         return Resource(name="tasks")
     return Resource(
@@ -80,11 +82,11 @@ def _tasks(group: Group) -> Resource:
 
 def _cpu(group: Group) -> Resource:
     name = "cpu_seconds"
-    place = _own(group, "cpu")
+    place = group.directories.get("cpu")
     if place is None:
         return Resource(name=name)
     is_v2 = group.is_v2["cpu"]
-    accounting = place if is_v2 else _own(group, "cpuacct")
+    accounting = place if is_v2 else group.directories.get("cpuacct")
     used = None
     if accounting is not None:
         file, key, unit = ("cpu.stat", "usage_usec", _US) if is_v2 else ("cpuacct.usage", "", _NS)
@@ -115,9 +117,3 @@ def _open_files(pid: int, group: Group) -> Resource:
         held=max(counts, default=None),
         limit=int(words[3]) if words[3].isdigit() else None,
     )
-
-
-def _own(group: Group, controller: str) -> str | None:
-    """The group's directory, unless it is everybody's."""
-    place = group.directories.get(controller)
-    return place if place is not None and place not in group.tops else None

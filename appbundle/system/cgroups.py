@@ -9,6 +9,10 @@ from __future__ import annotations
 import os
 import time
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 CONTROLLERS = ("memory", "pids", "cpu", "cpuacct")
 """Those that limits need; version 2 has no cpuacct."""
 PARENT = "appb"
@@ -25,12 +29,10 @@ class Group:
 
     Args:
         directories: By controller.
-        tops: The topmost groups, which everybody is in.
     """
 
-    def __init__(self, directories: dict[str, str], tops: tuple[str, ...] = ()) -> None:
+    def __init__(self, directories: dict[str, str]) -> None:
         self.directories = directories
-        self.tops = tops
         self.is_v2 = {
             each: os.path.exists(f"{path}/cgroup.events") for each, path in directories.items()
         }
@@ -83,11 +85,14 @@ class Group:
                 found.append((place, os.open(path, flags)))
         return [fd for _, fd in found]
 
+    def keep(self, is_wanted: Callable[[str], bool]) -> Group:
+        """The same group, on those hierarchies only where its path is wanted."""
+        return Group({each: path for each, path in self.directories.items() if is_wanted(path)})
+
     def processes(self) -> list[int]:
-        """Who is in it; nobody if it is everybody's."""
+        """Who is in it."""
         for place in self.places:
-            if place not in self.tops:
-                return [int(word) for word in _read(f"{place}/cgroup.procs").split()]
+            return [int(word) for word in _read(f"{place}/cgroup.procs").split()]
         return []
 
     def remove(self) -> None:
@@ -140,9 +145,7 @@ def of_process(pid: int) -> Group:
     Raises:
         OSError: The process has ended.
     """
-    places = _places(str(pid))
-    tops = tuple(top for _, top, _ in places.values())
-    return Group({each: own for each, (own, _, _) in places.items()}, tops)
+    return Group({each: own for each, (own, _, _) in _places(str(pid)).items()})
 
 
 def names_of_process(pid: str) -> list[str]:
