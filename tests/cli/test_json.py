@@ -140,6 +140,7 @@ COMMANDS = {
     "diff of generations": "diff 1 2",
     "verify": "verify",
     "repair": "repair FILES/hello-1.0.bundle",
+    "stats": "stats",
     "run --dry-run": "run --dry-run hello@1.0 -- /bin/hello",
     "build": "build FILES/recipe --release 1.0 --key FILES/key --dir FILES/made",
     "sign": "sign FILES/hello-1.0.bundle --key FILES/key",
