@@ -11,6 +11,7 @@ from signing import Sign
 
 from appbundle.bundle import container, payload, rules
 from appbundle.bundle.manifest import File, Frame, Link, Manifest
+from appbundle.bundle.services import Service
 from appbundle.bundle.statement import Signed, Statement, encode_statement, parse_statement
 from appbundle.names import AppName, Digest, Version
 
@@ -44,6 +45,7 @@ def write_bundle(
     sign: Sign,
     since: Mapping[tuple[str, str], int] | None = None,
     level: int = 1,
+    services: tuple[Service, ...] = (),
 ) -> None:
     """Write a signed bundle.
 
@@ -51,6 +53,7 @@ def write_bundle(
         contents: By paths inside the bundle; the directories follow from the paths.
         since: By path and digest, the release in which a content last changed, if not this one.
         level: How hard zstd tries.
+        services: What it declares.
     """
     links = tuple(Link(p, c) for p, c in sorted(contents.items()) if isinstance(c, str))
     files = [_describe(p, c, release) for p, c in contents.items() if not isinstance(c, str)]
@@ -81,6 +84,7 @@ def write_bundle(
         version=version,
         release=release,
         created=_CREATED,
+        services=services,
         outward=outward,
         directories=directories,
         links=links,

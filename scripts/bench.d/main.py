@@ -20,7 +20,7 @@ from measure import ChildFailed, command, run
 from peers import Release
 from session import Session, choose_peers, machine
 
-CASES = ("install", "upgrade", "switch", "memory", "scale")
+CASES = ("install", "upgrade", "switch", "memory", "scale", "run")
 _PACKAGES = (
     "casync",
     "e2fsprogs",
