@@ -88,7 +88,7 @@ def _user(process: Process) -> User:
 
 
 def _inner(pid: int, name: str, outer: int) -> int:
-    with open(f"/proc/{pid}/{name}", encoding="ascii") as file:
+    with open(f"/proc/{pid}/{name}", encoding="utf-8") as file:
         for line in file:
             inside, outside, count = map(int, line.split())
             if outside <= outer < outside + count:

@@ -122,18 +122,18 @@ def _by_group(pid: int, app: str) -> tuple[str, bool] | None:
 
 
 def _by_command(pid: int, app: str) -> tuple[str, bool] | None:
-    """What a process's init was asked to run, if that is ours."""
+    """What a process's init was asked to run; the app's main service if it does not tell."""
+    if _inner_pid(pid) == pid:
+        return None
     with open(f"/proc/{_parent(pid)}/cmdline", encoding="utf-8", errors="replace") as file:
         words = file.read().split("\0")
-    if _RUN not in words:
-        return None
-    words = words[words.index(_RUN) + 1 :]
+    words = words[words.index(_RUN) + 1 :] if _RUN in words else []
     own = words[: words.index("--")] if "--" in words else words
     for word in own:
         whole, _, service = word.partition("/")
         if whole.partition("@")[0] == app:
             return service or app, "--next" in own
-    return None
+    return app, False
 
 
 def _parent(pid: int) -> int:

@@ -110,7 +110,7 @@ def _open_files(pid: int, group: Group) -> Resource:
         except OSError:
             # It has ended, or is not ours to see.
             continue
-    with open(f"/proc/{pid}/limits", encoding="ascii") as file:
+    with open(f"/proc/{pid}/limits", encoding="utf-8") as file:
         words = next(line for line in file if line.startswith("Max open files")).split()
     return Resource(
         name="open_files",

@@ -279,7 +279,7 @@ def cpu_limit_percent(place: str, *, is_v2: bool) -> int | None:
 
 def _read(path: str) -> str:
     try:
-        with open(path, encoding="ascii") as file:
+        with open(path, encoding="utf-8") as file:
             return file.read()
     except OSError:
         return ""
