@@ -59,7 +59,7 @@ def run(
     """
     try:
         pidfd = libc.pidfd_open(process.pid)
-        groups = cgroups.of_process(process.pid).open()
+        groups = cgroups.all_of_process(process.pid).open()
         spaces = _open_namespaces(process.pid)
         root_fd = os.open(f"/proc/{process.pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         # If it lives now, all of this was its own.
@@ -89,6 +89,8 @@ def run(
             cgroups.join(groups)
             os.umask(umask)
             if own_user_fd >= 0:
+                # Inside it may be forbidden.
+                os.setgroups([])
                 libc.setns(own_user_fd, namespaces.USER)
             execute(steps, room, unprivileged=unprivileged)
             libc.die_with_parent(signals.SIGKILL)

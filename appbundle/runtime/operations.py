@@ -323,7 +323,9 @@ class BecomeUser(Operation):
     def execute(self, room: Room) -> None:
         if self.keeps_capabilities:
             libc.prctl(libc.PR_SET_KEEPCAPS, 1)
-        os.setgroups([])
+        # Not needlessly: a user namespace may forbid it.
+        if os.getgroups():
+            os.setgroups([])
         os.setresgid(self.gid, self.gid, self.gid)
         os.setresuid(self.uid, self.uid, self.uid)
 

@@ -34,7 +34,7 @@ class Group:
     def __init__(self, directories: dict[str, str]) -> None:
         self.directories = directories
         self.is_v2 = {
-            each: os.path.exists(f"{path}/cgroup.events") for each, path in directories.items()
+            each: os.path.exists(f"{path}/cgroup.controllers") for each, path in directories.items()
         }
 
     @property
@@ -148,6 +148,16 @@ def of_process(pid: int) -> Group:
     return Group({each: own for each, (own, _, _) in _places(str(pid)).items()})
 
 
+def all_of_process(pid: int) -> Group:
+    """The same, also on hierarchies without a controller that limits need, as systemd's own.
+
+    Raises:
+        OSError: The process has ended.
+    """
+    places = _places(str(pid), everything=True)
+    return Group({each: own for each, (own, _, _) in places.items()})
+
+
 def names_of_process(pid: str) -> list[str]:
     """The paths of all groups that a process is in, on any hierarchy."""
     with open(f"/proc/{pid}/cgroup", encoding="utf-8", errors="surrogateescape") as file:
@@ -205,7 +215,7 @@ def _make_below(parent: str, name: str) -> str:
     return ""
 
 
-def _places(pid: str) -> dict[str, tuple[str, str, bool]]:
+def _places(pid: str, *, everything: bool = False) -> dict[str, tuple[str, str, bool]]:
     """By controller: a process's group, the hierarchy's top, and whether it is of version 2."""
     own = {}
     with open(f"/proc/{pid}/cgroup", encoding="utf-8", errors="surrogateescape") as file:
@@ -221,7 +231,8 @@ def _places(pid: str) -> dict[str, tuple[str, str, bool]]:
                 continue
             root, top = head.split(" ")[3:5]
             is_v2 = tail.startswith("cgroup2 ")
-            for name in _controllers(top, tail, is_v2=is_v2):
+            present = _controllers(top, tail, is_v2=is_v2)
+            for name in present if everything else set(CONTROLLERS).intersection(present):
                 group = own.get("" if is_v2 else name)
                 if group is not None:
                     below = group.removeprefix(root.rstrip("/")).strip("/")
@@ -231,10 +242,8 @@ def _places(pid: str) -> dict[str, tuple[str, str, bool]]:
 
 def _controllers(top: str, tail: str, *, is_v2: bool) -> list[str]:
     if is_v2:
-        present = _read(f"{top}/cgroup.controllers").split()
-    else:
-        present = tail.rpartition(" ")[2].split(",")
-    return [name for name in CONTROLLERS if name in present]
+        return ["", *_read(f"{top}/cgroup.controllers").split()]
+    return tail.rpartition(" ")[2].split(",")
 
 
 def read(place: str, name: str, key: str = "") -> int | None:
