@@ -79,8 +79,11 @@ def received(path: str, key: str) -> Listening:
         if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS:
             fds += memoryview(data[: len(data) // 4 * 4]).cast("i").tolist()
     names = text.decode(errors="replace").strip().split(":") if fds else []
-    if len(names) != len(fds):
-        raise AppbError(f"no sockets for {key} from {path}", kept=_KEPT)
+    if len(names) != len(fds) or not fds:
+        from appbundle.names import escape
+
+        said = escape(text.decode(errors="replace").strip())
+        raise AppbError(f"no sockets for {key} from {path}: {said or 'no answer'}", kept=_KEPT)
     return tuple(zip(names, fds, strict=True))
 
 

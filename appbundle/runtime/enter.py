@@ -79,6 +79,8 @@ def run(
     own_user_fd = spaces.pop("user", -1) if not unprivileged else -1
     _join(spaces, root_fd)
     failure_fd, failure_writer = os.pipe()
+    # Until it has become the bundle's program, nobody in there may look into this one.
+    namespaces.hide_from_tracers()
     # What enters a pid namespace is only a child.
     pid = os.fork()
     if pid == 0:

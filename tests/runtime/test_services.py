@@ -705,3 +705,22 @@ ctypes.CFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer(page))
     node = declared("jit")
     done = run(node, "hello", "--", PYTHON, "-I", "-c", PRELUDE + code)
     assert done.returncode == -signal.SIGSYS
+
+
+def test_holder_that_refuses_is_quoted(declared: Service, tmp_path: Path) -> None:
+    """What the holder says instead of sockets is in the error, escaped, and nothing is started."""
+    with socket.socket(socket.AF_UNIX) as holder:
+        holder.bind(str(tmp_path / "holder"))
+        holder.listen()
+        process = subprocess.Popen(
+            appb(declared(), f"--sockets-from={tmp_path}/holder", "hello"),
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        connection = holder.accept()[0]
+        with connection:
+            connection.recv(100)
+            connection.send(b"error: no such service\x1b[2J")
+        errors = process.communicate(timeout=10)[1]
+    assert process.returncode == 1
+    assert "error: no such service\\x1b[2J" in errors
