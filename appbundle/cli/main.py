@@ -40,6 +40,7 @@ COMMANDS = {
     "start": Entry("Running", "Start services."),
     "stop": Entry("Running", "Stop services; they stay stopped."),
     "restart": Entry("Running", "Restart services."),
+    "supervise": Entry("Running", "Keep services running where there is no systemd."),
     "logs": Entry("Running", "Show what services have said."),
     "run": Entry("Running", "Run a service in the foreground, confined."),
     "exec": Entry("Running", "Run a program inside a running service."),

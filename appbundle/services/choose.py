@@ -2,14 +2,32 @@
 
 import os
 from pathlib import Path
+from typing import Literal
 
 from appbundle.layout import Layout
+from appbundle.services.embedded import Embedded
 from appbundle.services.model import Backend
 from appbundle.services.systemd import Systemd
 
+Manager = Literal["auto", "systemd", "embedded", "none"]
 
-def choose(layout: Layout) -> Backend | None:
-    """Find the keeper of a node's services; None for an image that is only prepared."""
-    if layout.root == Path("/") and os.path.isdir("/run/systemd/system"):
-        return Systemd(layout)
-    return None
+
+def choose(layout: Layout, manager: Manager = "auto") -> Backend | None:
+    """Find the keeper of a node's services; None for an image that is only prepared.
+
+    Args:
+        layout: The node.
+        manager: As node.toml has it: `auto` is systemd on a live node that runs it, else the
+            embedded supervisor where it runs, or may be started: on a live node.
+    """
+    if manager == "none":
+        return None
+    if manager == "systemd" or (manager == "auto" and runs_systemd(layout)):
+        return Systemd(layout) if runs_systemd(layout) else None
+    embedded = Embedded(layout)
+    return embedded if layout.root == Path("/") or embedded.is_running else None
+
+
+def runs_systemd(layout: Layout) -> bool:
+    """Whether this is a live node, and systemd its process 1."""
+    return layout.root == Path("/") and os.path.isdir("/run/systemd/system")

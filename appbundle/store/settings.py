@@ -4,7 +4,7 @@ import os
 import stat
 import tomllib
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -38,16 +38,30 @@ class Retention(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     older_than_days: Annotated[int, msgspec.Meta(ge=0)] = 30
 
 
+class Services(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Who keeps services running.
+
+    Args:
+        manager: `auto` is systemd where that runs, else the embedded supervisor.
+        supervisor: What the embedded one is; `auto` is s6 where it is installed.
+    """
+
+    manager: Literal["auto", "systemd", "embedded", "none"] = "auto"
+    supervisor: Literal["auto", "s6", "supervisor"] = "auto"
+
+
 class NodeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The node's `node.toml`.
 
     Args:
         threshold: For patterns of names; others need one key.
         retention: See `Retention`.
+        services: See `Services`.
     """
 
     threshold: tuple[Threshold, ...] = ()
     retention: Retention = Retention()
+    services: Services = Services()
 
 
 def read_node_settings(layout: Layout) -> NodeSettings:
