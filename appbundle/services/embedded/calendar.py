@@ -46,7 +46,7 @@ def parse(text: str) -> Calendar:
     weekdays = _MONDAY if text == "weekly" else _ANY_DAY
     words = ("daily" if text == "weekly" else text).split()
     words = _WORDS[words[0]].split() if len(words) == 1 and words[0] in _WORDS else words
-    date, time = ("*-*-*", words[0]) if len(words) == 1 else (words or [""])[:2]
+    date, time = ["*-*-*", *(words or [""])][-2:]
     year_month, _, day = date.rpartition("-")
     parts = time.split(":")
     if len(words) > 2 or year_month != "*-*" or not 2 <= len(parts) <= 3:
