@@ -29,7 +29,7 @@ MOUNT_POINTS = ("dev", "proc", "run", "sys", "tmp", "var/tmp")
 """Directories that every tree has, beside those of `OWN`: a sandbox mounts something there."""
 OWN = ("var/cache", "var/lib", "var/log")
 """Where every tree has a directory with the app's name: likewise."""
-MOUNT_FILES = ("etc/hosts", "etc/resolv.conf")
+MOUNT_FILES = ("etc/group", "etc/hosts", "etc/passwd", "etc/resolv.conf")
 """Files that every tree has, empty unless a source brings them: likewise."""
 
 _Kind = TypeVar("_Kind")
