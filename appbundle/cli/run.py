@@ -183,8 +183,8 @@ def _answer(request: Request) -> int:
     # Not at the top: these are not needed to see that a command line is for click.
     from appbundle.flows import run
 
-    if request.ready_fd and not request.ready_fd.isdigit():
-        raise UsageError("--ready-fd takes the number of a descriptor")
+    if request.ready_fd and not _is_open(request.ready_fd):
+        raise UsageError("--ready-fd takes the number of an open descriptor")
     wish = run.Wish(
         ref=request.ref,
         command=request.command,
@@ -206,6 +206,10 @@ def _answer(request: Request) -> int:
 
         print("\n".join(map(escape, steps)))
     return 0
+
+
+def _is_open(number: str) -> bool:
+    return number.isdigit() and os.path.lexists(f"/proc/self/fd/{number}")
 
 
 def end_as(status: int) -> NoReturn:

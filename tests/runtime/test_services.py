@@ -724,3 +724,11 @@ def test_holder_that_refuses_is_quoted(declared: Service, tmp_path: Path) -> Non
         errors = process.communicate(timeout=10)[1]
     assert process.returncode == 1
     assert "error: no such service\\x1b[2J" in errors
+
+
+@pytest.mark.parametrize("number", ["99", "x", "-1"])
+def test_ready_fd_must_be_open(declared: Service, number: str) -> None:
+    """A mistake is told before anything is started, not when the service is ready."""
+    done = run(declared(), f"--ready-fd={number}", "hello")
+    assert done.returncode == 2
+    assert "open descriptor" in done.stderr
