@@ -6,10 +6,9 @@ import sys
 from dataclasses import dataclass
 
 from appbundle.errors import AppbError, NotFoundError
-from appbundle.flows import transition
+from appbundle.flows import keeper, transition
 from appbundle.flows.context import Context
 from appbundle.layout import Layout
-from appbundle.services import choose
 from appbundle.store import generations, node, pending
 from appbundle.store.pending import Pending
 
@@ -86,7 +85,7 @@ def _revert(context: Context, waiting: Pending) -> Resumed:
 
 def arm(context: Context, seconds: int) -> None:
     """See to it that an unconfirmed switch is taken back in so many seconds, boots included."""
-    backend = choose.choose(context.layout)
+    backend = keeper.find(context.layout)
     if backend is None:
         raise AppbError(
             "nobody on this node could take the switch back later",

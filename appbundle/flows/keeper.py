@@ -8,7 +8,6 @@ from appbundle.errors import UnsupportedError
 from appbundle.flows import configuration
 from appbundle.layout import Layout
 from appbundle.services import choose
-from appbundle.services.embedded import foreground
 from appbundle.services.model import Backend, Wanted
 from appbundle.store import generations, settings
 
@@ -36,6 +35,9 @@ def supervise(layout: Layout) -> None:
             "systemd keeps the services of this node running",
             hint='if it should not: manager = "embedded" in node.toml',
         )
+    # Not at the top: whoever only asks who the keeper is needs none of it.
+    from appbundle.services.embedded import foreground
+
     kind = "" if wanted.supervisor == "auto" else wanted.supervisor
     foreground.supervise(layout, lambda: _current(layout), kind=kind)
 

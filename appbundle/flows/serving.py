@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import msgspec
 
 from appbundle.errors import NotFoundError, UnsupportedError
-from appbundle.flows import configuration
+from appbundle.flows import configuration, keeper
 from appbundle.flows.context import Context
 from appbundle.flows.gate import Checker
 from appbundle.names import Version, escape, parse_app_name
-from appbundle.services import choose, health, plan
+from appbundle.services import health, plan
 from appbundle.services.model import ABSENT, Backend, Instance, Key, Seen, Wanted
 from appbundle.store import generations, node
 
@@ -57,7 +57,7 @@ class _Services:
 
 
 def _services(context: Context) -> _Services:
-    backend = choose.choose(context.layout)
+    backend = keeper.find(context.layout)
     if backend is None:
         raise UnsupportedError(
             "nobody keeps services running on this node",

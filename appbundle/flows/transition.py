@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 
 from appbundle.bundle.services import Service
 from appbundle.errors import AppbError, RevertFailedError, UnhealthyError
-from appbundle.flows import configuration
+from appbundle.flows import configuration, keeper
 from appbundle.flows.context import Context
 from appbundle.flows.gate import Checker, on_trial
-from appbundle.services import choose, plan
+from appbundle.services import plan
 from appbundle.services.model import ABSENT, Backend, Instance, Key, Seen, State, Wanted
 from appbundle.services.plan import Plan, Step
 from appbundle.store import generations, pending
@@ -37,7 +37,7 @@ def go(context: Context, before: Generation | None, after: Generation) -> None:
         RevertFailedError: Going back failed too.
     """
     layout = context.layout
-    backend = choose.choose(layout)
+    backend = keeper.find(layout)
     if backend is None:
         generations.activate(layout, after.number)
         return

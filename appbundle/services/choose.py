@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from appbundle.layout import Layout
-from appbundle.services.embedded import Embedded
+from appbundle.services.embedded.places import Places
 from appbundle.services.model import Backend
 from appbundle.services.systemd import Systemd
 
@@ -24,8 +24,14 @@ def choose(layout: Layout, manager: Manager = "auto") -> Backend | None:
         return None
     if manager == "systemd" or (manager == "auto" and runs_systemd(layout)):
         return Systemd(layout) if runs_systemd(layout) else None
+    is_live = layout.root == Path("/")
+    if not is_live and not Places(layout).lock.exists():
+        return None
+    # Not at the top: most nodes and most commands need none of it.
+    from appbundle.services.embedded.backend import Embedded
+
     embedded = Embedded(layout)
-    return embedded if layout.root == Path("/") or embedded.is_running else None
+    return embedded if is_live or embedded.is_running else None
 
 
 def runs_systemd(layout: Layout) -> bool:

@@ -10,7 +10,6 @@ import socket
 import subprocess
 import threading
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -20,7 +19,7 @@ import pytest
 
 from appbundle.bundle.services import Service, Socket
 from appbundle.names import AppName
-from appbundle.services.embedded import Embedded
+from appbundle.services.embedded.backend import Embedded
 from appbundle.services.embedded.places import MARK
 from appbundle.services.model import Instance, Key, State
 from appbundle.services.systemd import ServiceFailedError
@@ -105,9 +104,9 @@ class Site:
         """What the server answers; nothing if nobody listens."""
         try:
             url = f"http://127.0.0.1:{self.port}/"
-            with urllib.request.urlopen(url, timeout=5) as answer:
+            with urllib.request.urlopen(url, timeout=PATIENCE_S) as answer:
                 return str(answer.read().decode().strip())
-        except urllib.error.URLError:
+        except OSError:
             return ""
 
     def seen(self, instance: Instance = WEB) -> State:

@@ -8,7 +8,3 @@
 Everything of it is below /run/appb and made anew at each start, but for which services are not
 started at boot and when timers were last due (/var/lib/appb) and what services say (/var/log/appb).
 """
-
-from appbundle.services.embedded.backend import Embedded
-
-__all__ = ["Embedded"]

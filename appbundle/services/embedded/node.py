@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import fcntl
+import importlib.util
 import os
 import time
 from collections.abc import Callable
 
 from appbundle.errors import UnsupportedError
-from appbundle.services.embedded import s6, supervisord
+from appbundle.services.embedded import s6
 from appbundle.services.embedded.control import Control
 from appbundle.services.embedded.places import Places
 from appbundle.services.systemd import ServiceFailedError
@@ -40,7 +41,7 @@ def choose_kind(wanted: str = "") -> str:
     Raises:
         UnsupportedError: It is not installed.
     """
-    installed = {"s6": s6.is_installed(), "supervisor": supervisord.is_installed()}
+    installed = {"s6": s6.is_installed(), "supervisor": _has_supervisor()}
     for kind in [wanted] if wanted else KINDS:
         if installed.get(kind):
             return kind
@@ -52,7 +53,16 @@ def choose_kind(wanted: str = "") -> str:
 
 def make_control(places: Places, kind: str) -> Control:
     """The supervisor of this kind."""
-    return s6.S6(places) if kind == "s6" else supervisord.Supervisord(places)
+    if kind == "s6":
+        return s6.S6(places)
+    # Its XML-RPC is a lot to import.
+    from appbundle.services.embedded import supervisord
+
+    return supervisord.Supervisord(places)
+
+
+def _has_supervisor() -> bool:
+    return importlib.util.find_spec("supervisor") is not None
 
 
 def kind_of(places: Places) -> str:

@@ -6,7 +6,6 @@ Sources: http://supervisord.org/configuration.html, http://supervisord.org/api.h
 from __future__ import annotations
 
 import http.client
-import importlib.util
 import os
 import shlex
 import shutil
@@ -28,11 +27,6 @@ _EXITED, _FATAL = 100, 200
 _NO_SUCH, _ALREADY_STARTED, _NOT_RUNNING = 10, 60, 70
 _SCRIPT = 0o755
 _TIMEOUT_S = 60.0
-
-
-def is_installed() -> bool:
-    """Whether the package is there."""
-    return importlib.util.find_spec("supervisor") is not None
 
 
 @dataclass(frozen=True, slots=True)
