@@ -19,6 +19,7 @@ import pytest
 
 from appbundle.bundle.services import Service, Socket
 from appbundle.names import AppName
+from appbundle.services import holder
 from appbundle.services.embedded.backend import Embedded
 from appbundle.services.embedded.places import MARK
 from appbundle.services.model import Instance, Key, State
@@ -324,6 +325,50 @@ def test_killed_supervisor_is_replaced(site: Site) -> None:
     os.kill(int(children.split()[0]), signal.SIGKILL)
     wait_until(lambda: not is_alive(before), "the old one runs on")
     wait_until(lambda: site.get() == "web 1.0", "not replaced")
+
+
+def test_restart_goes_on_without_its_caller(site: Site) -> None:
+    """If whoever restarts a service is killed in the middle, it is started all the same."""
+    site.install()
+    before = site.pid()
+    caller = subprocess.Popen(argv(site.node, "restart", "web"), stdout=subprocess.DEVNULL)
+    wait_until(lambda: not is_alive(before), "not stopped")
+    caller.kill()
+    caller.wait()
+    wait_until(lambda: site.seen() is State.RUNNING, "not started")
+    assert site.get() == "web 1.0"
+
+
+def test_killed_holder_is_replaced(site: Site) -> None:
+    """If the holder is killed, what runs keeps its port, and a restart puts things right."""
+    site.install()
+    places = site.backend.places
+    words = b"\0".join([b"-m", b"appbundle.services.holder", bytes(site.node.root)])
+    (pid,) = (each for each in site.marked() if words in command_line(each))
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not is_alive(pid), "alive")
+    assert site.get() == "web 1.0"
+    wait_until(lambda: answers(places.sockets), "not replaced")
+    assert run_cli(site.node, "restart", "web").status == 0
+    assert site.get() == "web 1.0"
+    assert run_cli(site.node, "stop", "web").status == 0
+    assert site.get() == ""
+
+
+def command_line(pid: int) -> bytes:
+    """The arguments of a process, which may have ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def answers(path: Path) -> bool:
+    """Whether a holder is there."""
+    try:
+        return holder.ask(path, "reload") == "ok"
+    except holder.HolderError:
+        return False
 
 
 def test_program_is_called_later(site: Site) -> None:

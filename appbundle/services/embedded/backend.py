@@ -214,7 +214,12 @@ class Embedded:
     def restart(self, instance: Instance) -> None:
         """Let the supervisor stop and start it; its sockets stay."""
         service = self._find(instance).service
-        self._open_sockets(instance)
+        try:
+            self._open_sockets(instance)
+        except ServiceFailedError:
+            # A holder that is new itself: who runs has the port, and frees it by being restarted.
+            if self._status(instance).pid is None:
+                raise
         self._control.restart(name_of(instance), timeout_s=_stop_s(service))
         self._await_ready(instance, service)
 
