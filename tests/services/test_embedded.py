@@ -245,10 +245,10 @@ def test_service_that_runs_to_its_end(site: Site) -> None:
     """A `once` service is done when it has ended well, and an error when it has not."""
     site.install(site.worker("--once", kind="once"))
     assert site.seen() is State.DONE
-    said = site.install(
-        site.worker(kind="once"), site.worker("--once", name="other"), version="2.0", mode="exit"
-    )
+    failing = site.worker(name="other", kind="once")
+    said = site.install(failing, version="2.0", release=2, mode="exit")
     assert said.status == 30
+    assert "ended with status 3" in said.document["error"]["what"]
 
 
 def test_reload_reaches_the_service(site: Site) -> None:
