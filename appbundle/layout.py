@@ -14,6 +14,13 @@ SIGNED = "signed"
 ABOUT = "about.json"
 """In BUNDLE_DIR of an installed version: the manifest without its tables, and when it came."""
 
+RENDERED = ".rendered"
+"""In a generation: files by app, and `APP.json` with its services and tasks, filled in."""
+SECRETS = ".secrets"
+"""In a generation: a file for each secret, by app."""
+SNAPSHOTS = ".snapshots"
+"""In an app's state: what its snapshot tasks have kept, by version."""
+
 
 @dataclass(frozen=True, slots=True)
 class Layout:
@@ -95,3 +102,16 @@ class Layout:
 
     def state(self, name: AppName) -> Path:
         return self.root / "var/lib" / name
+
+    def rendered(self, generation: int) -> Path:
+        """What a generation has rendered, by app."""
+        return self.generations / str(generation) / RENDERED
+
+    def secrets(self, generation: int) -> Path:
+        """The secrets of a generation, by app."""
+        return self.generations / str(generation) / SECRETS
+
+    @property
+    def kept_secrets(self) -> Path:
+        """Secrets of apps that were removed while their state stays."""
+        return self.private / "secrets"

@@ -13,7 +13,7 @@ import msgspec
 from appbundle.bundle.manifest import File, Frame, Link, Manifest, Run
 from appbundle.bundle.payload import MAX_COMPRESSED_FRAME_SIZE, MAX_FRAME_SIZE, Shape, measure
 from appbundle.bundle.service_rules import check_services
-from appbundle.bundle.setting_rules import check_settings
+from appbundle.bundle.setting_rules import check_references, check_settings
 from appbundle.bundle.statement import RELEASE_LIMIT
 from appbundle.bundle.text import is_harmless
 from appbundle.errors import ManifestError, UsageError
@@ -94,6 +94,13 @@ def check_manifest(manifest: Manifest) -> Shape:
         _check_run(manifest.run)
     check_services(manifest.name, manifest.services)
     check_settings(manifest.settings, manifest.templates, manifest.tasks, manifest.rollback)
+    check_references(
+        manifest.services,
+        manifest.settings,
+        manifest.templates,
+        manifest.tasks,
+        {file.path for file in manifest.files} if manifest.templates else (),
+    )
     _check_tree(manifest)
     return _check_payload(manifest)
 

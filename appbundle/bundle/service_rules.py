@@ -13,18 +13,24 @@ MAX_SERVICES = 64
 MAX_TEXT = 32_768
 RESERVED = frozenset({"next"})
 """Names that units of appb's own have."""
+TASK = "task-"
+"""What the names of the units of tasks begin with; no service's does."""
 SIGNALS = frozenset({"TERM", "INT", "QUIT", "HUP", "USR1", "USR2", "WINCH", "KILL"})
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}", re.ASCII)
 _REFUSED_VARIABLES = re.compile(r"LD_.*|GCONV_PATH|LISTEN_.*|NOTIFY_SOCKET", re.ASCII)
 _CALENDAR = re.compile(r"[A-Za-z0-9*:,./~ -]{1,100}", re.ASCII)
 _LISTEN = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[0-9.]+|\*):[0-9]{1,5}|/run/[A-Za-z0-9._/-]{1,90}")
+_HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._-]+):[0-9]{1,5}", re.ASCII)
 _FILLED = re.compile(r"\{\{.*?\}\}")
 """What a setting takes the place of: nothing is known of its form before it is filled in."""
 
 
-def check_services(app: str, services: tuple[Service, ...]) -> None:
+def check_services(app: str, services: tuple[Service, ...], *, filled: bool = False) -> None:
     """Check every rule of an app's services.
+
+    Args:
+        filled: Settings are filled in, so braces are no place for them.
 
     Raises:
         ManifestError: The first rule that is broken, and by which service.
@@ -34,20 +40,20 @@ def check_services(app: str, services: tuple[Service, ...]) -> None:
     if len({service.name for service in services}) != len(services):
         raise ManifestError("two services have the same name")
     for service in services:
-        for problem in _problems(app, service):
+        for problem in _problems(app, service, filled=filled):
             raise ManifestError(f"service {escape(service.name)}: {problem}")
 
 
-def _problems(app: str, service: Service) -> Iterator[str]:
-    if not _is_name(service.name) or (service.name in RESERVED and service.name != app):
+def _problems(app: str, service: Service, *, filled: bool) -> Iterator[str]:
+    if not _is_name(service.name) or (_is_reserved(service.name) and service.name != app):
         yield "the name is not one that a service can have"
     yield from command_problems(service.argv)
     yield from environment_problems(service.environment)
     if not service.directory.startswith("/") or not is_harmless(service.directory):
         yield "the working directory is not an absolute path"
-    yield from _socket_problems(app, service.sockets)
+    yield from _socket_problems(app, service.sockets, filled=filled)
     if service.health is not None:
-        yield from _health_problems(service.health)
+        yield from _health_problems(service.health, filled=filled)
     if not 1 <= service.ready_timeout_s <= 3600 or not 1 <= service.stop.timeout_s <= 3600:
         yield "a time limit is not between a second and an hour"
     if service.stop.signal not in SIGNALS or service.reload not in SIGNALS | {""}:
@@ -63,6 +69,10 @@ def _problems(app: str, service: Service) -> Iterator[str]:
     yield from _reference_problems(service.after)
     yield from _limit_problems(service.limits)
     yield from entitlement_problems(service.entitlements)
+
+
+def _is_reserved(name: str) -> bool:
+    return name in RESERVED or name.startswith(TASK)
 
 
 def _is_name(text: str) -> bool:
@@ -92,22 +102,22 @@ def environment_problems(environment: dict[str, str]) -> Iterator[str]:
             yield f"the variable {escape(name)} has control characters or is too long"
 
 
-def _socket_problems(app: str, sockets: tuple[Socket, ...]) -> Iterator[str]:
+def _socket_problems(app: str, sockets: tuple[Socket, ...], *, filled: bool) -> Iterator[str]:
     if len({socket.name for socket in sockets}) != len(sockets) or len(sockets) > 16:
         yield "two sockets have one name, or there are more than 16"
     for socket in sockets:
         if not _is_name(socket.name):
             yield f"not a socket's name: {escape(socket.name)}"
-        yield from listen_problems(app, socket.listen)
+        yield from listen_problems(app, socket.listen, filled=filled)
         if not 1 <= socket.backlog <= 65_535:
             yield "a backlog is out of range"
 
 
-def listen_problems(app: str, listen: str) -> Iterator[str]:
+def listen_problems(app: str, listen: str, *, filled: bool = False) -> Iterator[str]:
     """What is wrong with a socket's address, settings filled in or not."""
     if not is_harmless(listen):
         yield "a socket's address has control characters"
-    elif not _FILLED.search(listen):
+    elif filled or not _FILLED.search(listen):
         is_path = listen.startswith("/")
         if not _LISTEN.fullmatch(listen) or (is_path and not listen.startswith(f"/run/{app}/")):
             yield f"not ADDRESS:PORT, nor a path below /run/{app}: {escape(listen)}"
@@ -117,19 +127,32 @@ def listen_problems(app: str, listen: str) -> Iterator[str]:
             yield f"there is no such port: {escape(listen)}"
 
 
-def _health_problems(health: Health) -> Iterator[str]:
+def _health_problems(health: Health, *, filled: bool) -> Iterator[str]:
     if sum(map(bool, (health.http, health.tcp, health.command))) != 1:
         yield "health needs exactly one of http, tcp and command"
     if health.http and not health.http.startswith(("http://", "https://")):
         yield "health asks over http:// or https://"
     if not all(map(is_harmless, (health.http, health.tcp))):
         yield "health has control characters"
+    for address in filter(None, (health.tcp, _host_of(health.http))):
+        if (filled or not _FILLED.search(address)) and not _is_host(address):
+            yield f"health asks at no address: {escape(address)}"
     if health.command:
         yield from command_problems(health.command)
     if not 0 <= health.grace_s <= 3600 or not 1 <= health.attempts <= 1000:
         yield "health's grace period or attempts are out of range"
     if not 1 <= health.interval_s <= 600 or not 1 <= health.timeout_s <= 600:
         yield "health's interval or time limit is out of range"
+
+
+def _is_host(address: str) -> bool:
+    return bool(_HOST.fullmatch(address)) and 1 <= int(address.rpartition(":")[2]) <= 65_535
+
+
+def _host_of(url: str) -> str:
+    """The part of a URL between `//` and the path, with a port if it has none."""
+    host = re.split("[/?#]", url.partition("//")[2], maxsplit=1)[0]
+    return host if not host or re.search(r":[^]]*$", host) else f"{host}:80"
 
 
 def _reference_problems(after: tuple[str, ...]) -> Iterator[str]:

@@ -2,13 +2,15 @@
 
 import ipaddress
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
+from appbundle.bundle import filling
 from appbundle.bundle.service_rules import (
     command_problems,
     entitlement_problems,
     environment_problems,
 )
+from appbundle.bundle.services import Service
 from appbundle.bundle.settings import Setting, Template
 from appbundle.bundle.tasks import Rollback, Task
 from appbundle.bundle.text import is_harmless
@@ -53,16 +55,48 @@ def check_settings(
             for each in templates
             for p in _path_problems(each)
         ),
-        *((f"task {each.when}", p) for each in tasks for p in _task_problems(each)),
+        *((f"task {each.when}", p) for each in tasks for p in task_problems(each)),
         *(("rollback", p) for each in rollback for p in _rollback_problems(each)),
     ]
     for what, problem in problems:
         raise ManifestError(f"{what}: {problem}")
 
 
+def check_references(
+    services: tuple[Service, ...],
+    settings: tuple[Setting, ...],
+    templates: tuple[Template, ...],
+    tasks: tuple[Task, ...],
+    paths: Collection[str],
+) -> None:
+    """Check that texts name settings that exist and may be seen, and templates files.
+
+    Args:
+        paths: Of the bundle's files; only looked at if there are templates.
+
+    Raises:
+        ManifestError: The first that does not.
+    """
+    secrets = {each.name for each in settings if each.secret}
+    known = {each.name for each in settings} | filling.BUILT_IN
+    texts = [
+        *((f"service {each.name}", filling.service_texts(each)) for each in services),
+        *((f"task {each.when}", filling.task_texts(each)) for each in tasks),
+    ]
+    for where, found in texts:
+        for text in found:
+            for problem in filling.text_problems(text, known, secrets):
+                raise ManifestError(f"{where}: {problem}")
+    for path in (path for each in templates for path in (each.source, each.target)):
+        if path not in paths:
+            raise ManifestError(f"a template names a file that is not there: {escape(path)}")
+
+
 def _setting_problems(setting: Setting) -> Iterator[str]:
     if not _NAME.fullmatch(setting.name):
         yield "not a name of small letters, digits and _"
+    if setting.name in filling.BUILT_IN:
+        yield "the name has a meaning of its own"
     if len(setting.help) > 1000 or not is_harmless(setting.help):
         yield "its help has control characters or is too long"
     if setting.secret and (setting.default or setting.type != "text" or setting.choices):
@@ -106,7 +140,8 @@ def _path_problems(template: Template) -> Iterator[str]:
             yield f"not a path in the bundle: {escape(path)}"
 
 
-def _task_problems(task: Task) -> Iterator[str]:
+def task_problems(task: Task) -> Iterator[str]:
+    """What is wrong with a task, settings filled in or not."""
     yield from command_problems(task.argv)
     yield from environment_problems(task.environment)
     yield from entitlement_problems(task.entitlements)

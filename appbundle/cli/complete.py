@@ -26,6 +26,11 @@ def versions(ctx: click.Context, param: click.Parameter, incomplete: str) -> "li
     return _offer(ctx, incomplete, _versions)
 
 
+def apps(ctx: click.Context, param: click.Parameter, incomplete: str) -> "list[CompletionItem]":
+    """Offer APP."""
+    return _offer(ctx, incomplete, _apps)
+
+
 def anything(ctx: click.Context, param: click.Parameter, incomplete: str) -> "list[CompletionItem]":
     """Offer APP and APP@VERSION."""
     return _offer(ctx, incomplete, _apps, _versions)

@@ -36,10 +36,22 @@ def _show_generations(session: Session, found: GenerationDiff) -> None:
         "before": found.before,
         "after": found.after,
         "apps": [{"name": n, "before": b, "after": a} for n, b, a in found.apps],
+        "settings": [
+            {"app": app, "name": name, "before": before, "after": after}
+            for app, name, before, after in found.settings
+        ],
     }
-    rows = [(name, before or "-", after or "-") for name, before, after in found.apps]
+    rows = [(str(name), before or "-", after or "-") for name, before, after in found.apps]
+    rows += [
+        (f"{app} {name}", _value(before), _value(after))
+        for app, name, before, after in found.settings
+    ]
     headings = ("app", f"in {found.before}", f"in {found.after}")
-    session.result(document, table(headings, rows) if rows else "the same versions")
+    session.result(document, table(headings, rows) if rows else "the same versions and settings")
+
+
+def _value(value: str | None) -> str:
+    return "(default)" if value is None else value
 
 
 def _show_versions(session: Session, found: VersionDiff) -> None:

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from appbundle.flows.settings import Changed
     from appbundle.flows.switch import Switched
     from appbundle.store.generations import Generation
     from appbundle.store.versions import About
@@ -21,7 +22,31 @@ def switched(result: "Switched") -> dict[str, Any]:
             for each in result.changes
         ],
         "widenings": list(result.widenings),
+        "losses": list(result.losses),
     }
+
+
+def changed(result: "Changed") -> dict[str, Any]:
+    """`set`, `unset`: as `switched`, with the app and its settings that differ."""
+    switched_to = switched(result.switched)
+    kept = ("generation", "parent", "outcome")
+    return {key: switched_to[key] for key in kept} | {
+        "app": result.app,
+        "changed": list(result.changed),
+    }
+
+
+def changed_words(result: "Changed") -> str:
+    """The same in words."""
+    number = result.switched.generation.number if result.switched.generation else "none"
+    names = ", ".join(result.changed)
+    match result.switched.outcome:
+        case "planned":
+            return f"would change {names or 'nothing'} of {result.app}"
+        case "unchanged":
+            return f"generation {number} is current already; nothing to change"
+        case _:
+            return f"generation {number} is current, with another {names} of {result.app}"
 
 
 def generation(each: "Generation") -> dict[str, Any]:

@@ -24,6 +24,7 @@ from appbundle.names import parse_app_name, parse_ref
     help="Go back by itself unless confirmed within TIME (60s), boots included.",
 )
 @click.option("--confirm", is_flag=True, help="Confirm such a switch.")
+@click.option("--accept-loss", is_flag=True, help="Go back even if what was written since is lost.")
 @click.option("--resume", is_flag=True, help="End an interrupted or unconfirmed switch.")
 @click.option("-n", "--dry-run", is_flag=True, help="Say what would change.")
 @click.pass_obj
@@ -35,6 +36,7 @@ def switch_command(
     no_revert: bool,
     confirm_within: int | None,
     confirm: bool,
+    accept_loss: bool,
     resume: bool,
     dry_run: bool,
 ) -> None:
@@ -45,6 +47,9 @@ def switch_command(
 
     Services whose version or configuration differs follow, in order; what somebody stopped stays
     stopped. If one does not become healthy, the node goes back by itself, and the exit code is 30.
+
+    Where a release says that going back from it needs the state of before, that is restored, and
+    what was written since is lost: that needs --accept-loss. Where it forbids going back, so it is.
 
     \b
     Examples:
@@ -61,7 +66,8 @@ def switch_command(
         return
     from appbundle.flows import switch
 
-    context = session.context(Gate(revert=not no_revert, confirm_within_s=confirm_within))
+    gate = Gate(revert=not no_revert, confirm_within_s=confirm_within, accept_loss=accept_loss)
+    context = session.context(gate)
     if confirm_within is not None and not dry_run:
         _arm(session, confirm_within)
     if previous and number is None and len(refs) <= 1:
@@ -90,7 +96,8 @@ def switch_command(
     number_now = done.generation.number if done.generation else "none"
     match done.outcome:
         case "planned":
-            changes = "".join(f"\n  {change}" for change in done.changes) or "\n  nothing"
+            lines = [*map(str, done.changes), *done.losses]
+            changes = "".join(f"\n  {line}" for line in lines) or "\n  nothing"
             words = f"would change:{changes}"
         case "unchanged":
             words = f"generation {number_now} is current already; nothing to change"

@@ -58,6 +58,11 @@ def resume(context: Context) -> Resumed:
         waiting, current = pending.read(layout), generations.current(layout)
         if waiting is None or current is None:
             return Resumed(outcome="nothing", generation=current.number if current else None)
+        if waiting.restoring and current.number == waiting.before:
+            # Its state may be neither the new version's nor the old one's: there is no way but on.
+            after = generations.read(layout, waiting.after)
+            transition.go(context, current, after)
+            return Resumed(outcome="finished", generation=after.number)
         if waiting.confirm_until is None:
             transition.go(context, current, current)
             return Resumed(outcome="finished", generation=current.number)

@@ -43,10 +43,12 @@ class Gate:
     Args:
         revert: Go back by itself if a service does not become healthy.
         confirm_within_s: Go back unless somebody confirms in so many seconds; None for no need.
+        accept_loss: Go back even if what was written since a snapshot is lost.
     """
 
     revert: bool = True
     confirm_within_s: int | None = None
+    accept_loss: bool = False
 
 
 DEFAULT_GATE = Gate()

@@ -204,8 +204,12 @@ def _finish(context: Context, transaction: _Transaction, *, switch_to: bool) -> 
     before, generation = _next(context, transaction.refs, told, switch_to=switch_to)
     directory = None
     if generation is not None:
-        directory = generations.prepare(generation, transaction.directory)
-        generations.sync(directory)
+        # Before anything is published: what may not go back is refused at once.
+        switch.losses(context, before, generation, told)
+        trees = {each.bundle.statement.name: each.tree for each in transaction.staged}
+        generation, directory = switch.prepare(
+            context, before, generation, transaction.directory, told=told, trees=trees
+        )
         transaction.number = generation.number
     for name, release in transaction.releases.items():
         if release > settings.accepted_release(layout, name):
@@ -277,7 +281,11 @@ def plan(
     found = tuple(switch.changes(before.apps if before else {}, refs)) if generation else ()
     return Installed(
         switched=Switched(
-            generation=generation or before, outcome="planned", changes=found, widenings=wider
+            generation=generation or before,
+            outcome="planned",
+            changes=found,
+            widenings=wider,
+            losses=switch.losses(context, before, generation, told) if generation else (),
         ),
         versions=_refs(refs),
         new_bytes=new_bytes,

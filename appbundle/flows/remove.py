@@ -19,6 +19,7 @@ from appbundle.store import (
     pins,
     removal,
     retention,
+    secrets,
     settings,
     state,
     usage,
@@ -74,6 +75,8 @@ def remove(
         return _plan_removal(context, ref, purge=purge)[0]
     with _changing(context, "remove"):
         plan, without = _plan_removal(context, ref, purge=purge)
+        if ref.version is None and not purge:
+            _keep_secrets(context.layout, ref.name)
         if without is not None:
             switch.make_current(context, generations.current(context.layout), without)
             # Its services have ended now; whoever still runs from it is somebody else.
@@ -86,7 +89,17 @@ def remove(
             _remove_version(context.layout, gone.name, gone.version)
         if purge:
             state.purge(context.layout, ref.name)
+            secrets.purge(context.layout, ref.name, generations.numbers(context.layout))
         return plan
+
+
+def _keep_secrets(layout: Layout, name: AppName) -> None:
+    """An app's state stays, and may be worthless without them."""
+    current = generations.current(layout)
+    marks = current.secrets.get(name, {}) if current else {}
+    if current is not None and marks:
+        values = {key: secrets.read(layout, current.number, name, key) for key in marks}
+        secrets.keep(layout, name, values)
 
 
 def _plan_removal(
@@ -154,6 +167,7 @@ def _check_unused(layout: Layout, going: set[Key]) -> None:
 
 
 def _remove_version(layout: Layout, name: AppName, version: Version) -> None:
+    state.remove_snapshot(layout, name, version)
     manifest = next((each[2] for each in _readable_manifests(layout, [(name, version)])), None)
     removal.remove_version(layout, name, version, manifest)
 

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from appbundle.errors import NotFoundError
+from appbundle.errors import ConflictError, NotFoundError
 from appbundle.flows.context import Context
 from appbundle.names import AppName, BundleRef, Version
 from appbundle.store import generations, listed, node
@@ -15,6 +15,7 @@ from appbundle.system import files
 
 if TYPE_CHECKING:
     from appbundle.bundle.manifest import Manifest
+    from appbundle.flows.configuration import Wish
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,12 +39,14 @@ class Switched:
         outcome: `switched`, `unchanged`, `installed` or `planned`.
         changes: The apps whose version differs from before.
         widenings: What services may do that they could not before, a sentence each.
+        losses: What is lost of what apps have written, a sentence each.
     """
 
     generation: Generation | None
     outcome: str
     changes: tuple[Change, ...]
     widenings: tuple[str, ...] = ()
+    losses: tuple[str, ...] = ()
 
 
 Prepared = tuple[Generation, Path]
@@ -178,20 +181,54 @@ def _switch_number(
     _check_complete(context, target)
     found = tuple(changes(current.apps if current else {}, target.apps, whole=True))
     wider = widenings(context, current, target)
+    lost = losses(context, current, target)
+    planned = Switched(
+        generation=target, outcome="planned", changes=found, widenings=wider, losses=lost
+    )
     if dry_run:
-        return Switched(generation=target, outcome="planned", changes=found, widenings=wider)
+        return planned
     if current is not None and current.number == number:
         _settle(context, current)
         return Switched(generation=current, outcome="unchanged", changes=())
-    _announce(context, found, wider)
+    _announce(context, planned)
     _activate(context, current, target)
-    return Switched(generation=target, outcome="switched", changes=found, widenings=wider)
+    return replace(planned, outcome="switched")
 
 
-def _announce(context: Context, found: Sequence[Change], wider: Sequence[str]) -> None:
-    """Name apps and new permissions before it happens, whatever becomes of it."""
-    for text in (*map(str, found), *wider):
+def _announce(context: Context, planned: Switched) -> None:
+    """Name apps, new permissions and losses before it happens, whatever becomes of it.
+
+    Raises:
+        ConflictError: Something would be lost, and nobody has said that it may be.
+    """
+    for text in (*map(str, planned.changes), *planned.widenings, *planned.losses):
         context.report.note(text)
+    if planned.losses and not context.gate.accept_loss:
+        raise ConflictError(
+            planned.losses[0],
+            hint="to go back all the same: appb switch ... --accept-loss",
+        )
+
+
+def losses(
+    context: Context,
+    before: Generation | None,
+    after: Generation,
+    told: "Mapping[AppName, Manifest] | None" = None,
+) -> tuple[str, ...]:
+    """Say what is lost of what apps have written, where a release goes back.
+
+    Args:
+        told: Manifests of versions that are not on disk yet.
+
+    Raises:
+        ConflictError: A release forbids to go back, or there is nothing to restore.
+    """
+    if before is None or not before.configuration:
+        return ()
+    from appbundle.flows import tasks
+
+    return tasks.losses(context, before, after, told or {})
 
 
 def widenings(
@@ -242,8 +279,13 @@ def _switch_apps(
         return Switched(generation=before, outcome=outcome, changes=())
     generation = plan(context, apps | dict(wanted), reason, origins)
     if dry_run:
-        wider = widenings(context, before, generation)
-        return Switched(generation=generation, outcome="planned", changes=found, widenings=wider)
+        return Switched(
+            generation=generation,
+            outcome="planned",
+            changes=found,
+            widenings=widenings(context, before, generation),
+            losses=losses(context, before, generation),
+        )
     return make_current(context, before, generation)
 
 
@@ -254,65 +296,115 @@ def plan(
     origins: Mapping[AppName, int] | None = None,
     *,
     told: "Mapping[AppName, Manifest] | None" = None,
+    wish: "Wish | None" = None,
 ) -> Generation:
     """Say what the next generation would be; nothing is written.
 
     Args:
         told: Manifests of versions that are not on disk yet.
+        wish: What shall differ of an app's settings.
     """
-    return generations.plan(
+    traits = {name: _traits(context, name, apps[name], told or {}) for name in apps}
+    planned = generations.plan(
         context.layout,
         apps=apps,
         reason=reason,
         by=context.by,
         created_at=context.now,
-        serving=list(_serving(context, apps, told or {})),
+        serving=[name for name, (serves, _) in traits.items() if serves],
+        configured=[name for name, (_, configured) in traits.items() if configured],
         origins=origins,
     )
+    if not planned.configuration:
+        return planned
+    # Not at the top: without settings a switch needs none of what settings need.
+    from appbundle.flows import configuration
 
-
-def _serving(
-    context: Context, apps: Mapping[AppName, Version], told: "Mapping[AppName, Manifest]"
-) -> Iterator[AppName]:
-    """Those of a generation's apps that declare services; only what changes is looked at."""
     before = generations.current(context.layout)
-    for name, version in apps.items():
-        if name in told:
-            serves = bool(told[name].services)
-        elif before is not None and before.apps.get(name) == version:
-            serves = name in before.serving
-        else:
-            found = listed.read(context.layout, name, version)
-            serves = found is not None and found.serves
-        if serves:
-            yield name
+    return configuration.complete(context, before, planned, told=told or {}, wish=wish)
 
 
-def make_current(context: Context, before: Generation | None, generation: Generation) -> Switched:
+def _traits(
+    context: Context, name: AppName, version: Version, told: "Mapping[AppName, Manifest]"
+) -> tuple[bool, bool]:
+    """Whether an app declares services, and whether settings or tasks.
+
+    Only what changes is looked at.
+    """
+    before = generations.current(context.layout)
+    if name in told:
+        from appbundle.bundle import filling
+
+        return bool(told[name].services), filling.is_configured(told[name])
+    if before is not None and before.apps.get(name) == version:
+        return name in before.serving, name in before.configuration
+    found = listed.read(context.layout, name, version)
+    return (found.serves, found.configured) if found else (False, False)
+
+
+def make_current(
+    context: Context,
+    before: Generation | None,
+    generation: Generation,
+    *,
+    wish: "Wish | None" = None,
+) -> Switched:
     """Write a planned generation, durably, and make it current."""
     stage = node.new_stage(context.layout)
     try:
-        directory = generations.prepare(generation, stage)
-        generations.sync(directory)
-        return activate_prepared(context, before, (generation, directory))
+        prepared = prepare(context, before, generation, stage, wish=wish)
+        return activate_prepared(context, before, prepared)
     finally:
         files.remove_tree(stage)
+
+
+def prepare(
+    context: Context,
+    before: Generation | None,
+    generation: Generation,
+    stage: Path,
+    *,
+    told: "Mapping[AppName, Manifest] | None" = None,
+    trees: Mapping[AppName, Path] | None = None,
+    wish: "Wish | None" = None,
+) -> Prepared:
+    """Write a planned generation into a stage, with all that it renders; then it is durable.
+
+    Args:
+        told: Manifests of versions that are not in their place yet.
+        trees: Where these are.
+        wish: What shall differ of an app's settings.
+    """
+    directory = generations.prepare(generation, stage)
+    if generation.configuration:
+        from appbundle.flows import configuration
+
+        generation = configuration.render(
+            context, before, generation, directory, told=told or {}, trees=trees or {}, wish=wish
+        )
+    generations.sync(directory)
+    return generation, directory
 
 
 def activate_prepared(context: Context, before: Generation | None, prepared: Prepared) -> Switched:
     """Number a durable generation and make it current."""
     generation, directory = prepared
-    found = tuple(changes(before.apps if before else {}, generation.apps, whole=True))
-    wider = widenings(context, before, generation)
-    _announce(context, found, wider)
+    planned = Switched(
+        generation=generation,
+        outcome="switched",
+        changes=tuple(changes(before.apps if before else {}, generation.apps, whole=True)),
+        widenings=widenings(context, before, generation),
+        losses=losses(context, before, generation),
+    )
+    _announce(context, planned)
     generations.commit(context.layout, generation, directory)
     _activate(context, before, generation)
-    return Switched(generation=generation, outcome="switched", changes=found, widenings=wider)
+    return planned
 
 
 def _activate(context: Context, before: Generation | None, after: Generation) -> None:
     """Make a generation on disk current, with its services if it or the one before has any."""
-    if after.serving or (before is not None and before.serving):
+    if any(each.serving or each.configuration for each in (before, after) if each is not None):
         # Not at the top: without services a switch needs none of what services need.
         from appbundle.flows import transition
 
@@ -323,7 +415,7 @@ def _activate(context: Context, before: Generation | None, after: Generation) ->
 
 def _settle(context: Context, current: Generation | None) -> None:
     """Have the services of what is current already run from it, whatever was interrupted."""
-    if current is not None and current.serving:
+    if current is not None and (current.serving or current.configuration):
         _activate(context, current, current)
 
 

@@ -8,7 +8,7 @@ brings the old one back, planned anew from what then runs.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from appbundle.bundle.services import Service
@@ -16,6 +16,8 @@ from appbundle.errors import AppbError, RevertFailedError, UnhealthyError
 from appbundle.flows import configuration, keeper
 from appbundle.flows.context import Context
 from appbundle.flows.gate import Checker, on_trial
+from appbundle.flows.tasks import Tasks
+from appbundle.names import AppName
 from appbundle.services import plan
 from appbundle.services.model import ABSENT, Backend, Instance, Key, Seen, State, Wanted
 from appbundle.services.plan import Plan, Step
@@ -39,9 +41,19 @@ def go(context: Context, before: Generation | None, after: Generation) -> None:
     layout = context.layout
     backend = keeper.find(layout)
     if backend is None:
+        if _has_tasks(context, before, after):
+            context.report.note("tasks are not run: nobody keeps services running on this node")
         generations.activate(layout, after.number)
         return
-    _Transition(context, backend, before, after).run()
+    tasks = Tasks(context, backend, before, after)
+    _Transition(context, backend, before, after, tasks).run()
+
+
+def _has_tasks(context: Context, before: Generation | None, after: Generation) -> bool:
+    had = before.apps if before else {}
+    changed = [name for name in after.configuration if had.get(name) != after.apps[name]]
+    found = (configuration.wanted_of(context.layout, after, name) for name in changed)
+    return any(each is not None and each.tasks for each in found)
 
 
 @dataclass(slots=True)
@@ -50,6 +62,8 @@ class _Transition:
     backend: Backend
     before: Generation | None
     after: Generation
+    tasks: Tasks
+    _moved: frozenset[Key] = frozenset()
     _wanted: tuple[Wanted, ...] = ()
     _services: dict[Key, tuple[Wanted, Service]] = field(default_factory=dict)
 
@@ -57,16 +71,24 @@ class _Transition:
         layout = self.context.layout
         self._aim_at(self.after)
         interrupted = pending.read(layout)
-        known = self._known(interrupted)
+        had = self._had(interrupted)
+        known = frozenset(had)
+        self._moved = frozenset(self._moved_since(had))
         seen = self._observe(known)
         steps = self._plan(seen, known, intended=_intended(interrupted))
         self._tell(steps)
         running = tuple(sorted(_name(key) for key in self._running(seen, steps)))
-        pending.write(layout, self._record(running))
+        restoring = self.tasks.going_back
+        pending.write(layout, self._record(running, restoring=restoring))
         try:
+            if restoring:
+                self._end_all(known, restoring)
+                self.tasks.restore(self.after, restoring)
+                steps = self._plan(self._observe(known), known, intended=_references(running))
+            self.tasks.forward()
             self._perform(steps.before)
         except AppbError as error:
-            self._give_up(error)
+            self._give_up(error, known, running)
         generations.activate(layout, self.after.number)
         try:
             self._settle(steps)
@@ -89,7 +111,7 @@ class _Transition:
         self._wanted = configuration.wanted(self.context.layout, generation)
         self._services = {Key(w.app, s.name): (w, s) for w in self._wanted for s in w.services}
 
-    def _known(self, interrupted: Pending | None) -> frozenset[Key]:
+    def _had(self, interrupted: Pending | None) -> dict[Key, Service]:
         """The services that this node had before: those of the generation that really ran."""
         before = self.before
         if interrupted is not None and interrupted.before is not None:
@@ -97,9 +119,16 @@ class _Transition:
             if interrupted.before in numbers:
                 before = generations.read(self.context.layout, interrupted.before)
         if before is None or (interrupted is not None and interrupted.before is None):
-            return frozenset()
+            return {}
         wanted = configuration.wanted(self.context.layout, before)
-        return frozenset(Key(w.app, s.name) for w in wanted for s in w.services)
+        return {Key(w.app, s.name): s for w in wanted for s in w.services}
+
+    def _moved_since(self, had: Mapping[Key, Service]) -> Iterator[Key]:
+        """Services with a socket that shall listen elsewhere."""
+        for key, (_, service) in self._services.items():
+            old = {each.name: each.listen for each in had[key].sockets} if key in had else {}
+            if any(old.get(each.name, each.listen) != each.listen for each in service.sockets):
+                yield key
 
     def _observe(self, known: frozenset[Key]) -> Mapping[Instance, Seen]:
         keys = sorted({*known, *self._services})
@@ -129,6 +158,7 @@ class _Transition:
                 if now.generation
             },
             intended=intended,
+            moved=self._moved,
             reverting=reverting,
         )
 
@@ -140,12 +170,19 @@ class _Transition:
             if (service.kind == "long" and key not in stopped) or now.is_up:
                 yield key
 
-    def _record(self, running: tuple[str, ...], confirm_until: int | None = None) -> Pending:
+    def _record(
+        self,
+        running: tuple[str, ...],
+        *,
+        confirm_until: int | None = None,
+        restoring: tuple[str, ...] = (),
+    ) -> Pending:
         return Pending(
             before=self.before.number if self.before else None,
             after=self.after.number,
             running=running,
             confirm_until=confirm_until,
+            restoring=restoring,
         )
 
     def _tell(self, steps: Plan) -> None:
@@ -214,11 +251,30 @@ class _Transition:
 
     # Not doing it
 
-    def _give_up(self, error: AppbError) -> None:
-        """Before the rename: take away what was tried; the old generation never stopped."""
+    def _give_up(self, error: AppbError, known: frozenset[Key], running: Sequence[str]) -> None:
+        """Before the rename: take away what was tried; the old generation never stopped.
+
+        But for apps whose state was put back, or must be: they are started again.
+        """
         self._end_seconds()
         self._remember(error)
+        why = self.tasks.no_way_back
+        try:
+            if self.before is not None and not why:
+                apps = self.tasks.coming_back
+                self._end_all(known, apps)
+                self.tasks.restore(self.before, apps)
+                self._start_all(self.before, running, {*apps, *self.tasks.going_back})
+        except AppbError as second:
+            why = second.what
         pending.clear(self.context.layout)
+        if why:
+            raise RevertFailedError(
+                f"generation {self.after.number} was not made current: {error.what}; but what it "
+                f"has done to the state stays: {why}",
+                kept=self._kept("is current"),
+                hint=error.hint or "appb status; appb logs APP",
+            ) from error
         raise UnhealthyError(
             f"generation {self.after.number} was not made current: {error.what}",
             kept=self._kept("runs on as before"),
@@ -236,15 +292,24 @@ class _Transition:
                 kept="nothing was reverted",
                 hint=error.hint or "appb status; appb logs APP",
             ) from error
+        if why := self.tasks.no_way_back:
+            pending.clear(self.context.layout)
+            raise RevertFailedError(
+                f"{error.what}; and there is no way back: {why}",
+                kept=f"generation {self.after.number} is current",
+                hint=error.hint or "appb status; appb logs APP",
+            ) from error
         self.context.report.note(f"{error.what}; going back to generation {before.number}")
         try:
             everything = frozenset({*known, *self._services})
             self._aim_at(before)
             generations.activate(self.context.layout, before.number)
+            self._end_all(everything, self.tasks.coming_back)
+            self.tasks.restore(before, self.tasks.coming_back)
             steps = self._plan(
                 self._observe(everything),
                 everything,
-                intended=[plan.reference(name) for name in running],
+                intended=_references(running),
                 reverting=True,
             )
             self._settle(steps)
@@ -261,6 +326,28 @@ class _Transition:
             kept=self._kept("is current again and runs"),
             hint=error.hint or "appb history; appb logs APP",
         ) from error
+
+    def _end_all(self, known: frozenset[Key], apps: Collection[AppName]) -> None:
+        """End every service of apps, so that nobody writes to their state."""
+        instances = [
+            Instance(key, is_next)
+            for key in sorted(known)
+            for is_next in (True, False)
+            if key.app in apps
+        ]
+        for instance, now in self.backend.observe(instances).items():
+            if now.state is not State.ABSENT:
+                self.context.report.step(f"stop {instance}")
+                self.backend.stop(instance)
+
+    def _start_all(
+        self, generation: Generation, running: Sequence[str], apps: Collection[AppName]
+    ) -> None:
+        """Start those services of apps that were to run."""
+        self._aim_at(generation)
+        for key in plan.in_order(self._services):
+            if key.app in apps and _name(key) in running:
+                self.backend.start(Instance(key))
 
     def _end_seconds(self) -> None:
         seconds = [Instance(key, is_next=True) for key in self._services]
@@ -283,5 +370,9 @@ def _name(key: Key) -> str:
     return f"{key.app}/{key.service}"
 
 
+def _references(names: Sequence[str]) -> list[Key]:
+    return [plan.reference(name) for name in names]
+
+
 def _intended(interrupted: Pending | None) -> list[Key]:
-    return [plan.reference(name) for name in interrupted.running] if interrupted else []
+    return _references(interrupted.running) if interrupted else []

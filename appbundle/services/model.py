@@ -8,6 +8,7 @@ from enum import Enum
 from typing import NamedTuple, Protocol
 
 from appbundle.bundle.services import Service
+from appbundle.bundle.tasks import Task
 from appbundle.names import AppName, Version
 
 
@@ -88,6 +89,8 @@ class Wanted:
         services: Its services, settings filled in.
         overlays: Rendered files: (path on the node below `generations/N/`, path in the tree).
         configuration: A digest of all that was rendered for it; equal if nothing differs.
+        secrets: The names of its secrets: files in `generations/N/.secrets/APP`.
+        tasks: Its tasks, settings filled in.
     """
 
     app: AppName
@@ -96,6 +99,8 @@ class Wanted:
     services: tuple[Service, ...]
     overlays: tuple[tuple[str, str], ...] = ()
     configuration: str = ""
+    secrets: tuple[str, ...] = ()
+    tasks: tuple[Task, ...] = ()
 
 
 class Backend(Protocol):
@@ -134,6 +139,9 @@ class Backend(Protocol):
 
     def set_enabled(self, keys: Collection[Key], *, enabled: bool) -> None:
         """Start services at boot, or no longer; changes nothing of what runs."""
+
+    def run_task(self, wanted: Wanted, task: Task) -> None:
+        """Run a task of this very version and generation, confined as its user, to its end."""
 
     def call_later(self, argv: Sequence[str], *, after_s: int) -> None:
         """Have a program run once, in so many seconds."""

@@ -96,6 +96,7 @@ def make(
     known: Collection[Key],
     configurations: Mapping[tuple[Key, int], str],
     intended: Collection[Key] = (),
+    moved: Collection[Key] = (),
     reverting: bool = False,
 ) -> Plan:
     """Plan how a node comes to run what a generation wants.
@@ -107,6 +108,8 @@ def make(
         configurations: For a service and the generation that its process was started in, the
             digest of its configuration there.
         intended: Services that an interrupted transition meant to run, whatever they do now.
+        moved: Services whose sockets are declared with other addresses than before: they cannot be
+            shared, so what listens there ends first.
         reverting: On the way back: no second instances, for the new version is not to be had.
 
     Returns:
@@ -136,6 +139,8 @@ def make(
             after += [Check(key)] if reverting or beside or now.state is State.STARTING else []
         elif service.change == "keep" and not reverting:
             kept += [key]
+        elif key in moved:
+            after += [Stop(key), Start(key)]
         elif service.change == "reload" and now.version == app.version:
             after += [Reload(key)]
         else:
@@ -173,8 +178,10 @@ def _is_right(
     """Whether a process runs from the wanted version, with the wanted configuration."""
     if now.version != app.version:
         return False
-    if now.generation is None or now.generation == app.generation:
+    if now.generation == app.generation:
         return True
+    if now.generation is None:
+        return not app.configuration
     return configurations.get((key, now.generation)) == app.configuration
 
 

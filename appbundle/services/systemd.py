@@ -7,9 +7,12 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from appbundle.bundle import filling
+from appbundle.bundle.service_rules import TASK
 from appbundle.bundle.services import Service
+from appbundle.bundle.tasks import Task
 from appbundle.errors import AppbError
-from appbundle.layout import Layout
+from appbundle.layout import SECRETS, Layout
 from appbundle.names import AppName, escape
 from appbundle.services import units, users
 from appbundle.services.model import ABSENT, Instance, Key, Seen, State, Wanted
@@ -111,6 +114,9 @@ class Systemd:
             skeleton=str(live.private / "root"),
             tree=str(tree),
             overlays=tuple((f"{generation}/{inner}", target) for inner, target in wanted.overlays),
+            credentials=tuple(
+                (name, f"{generation}/{SECRETS}/{wanted.app}/{name}") for name in wanted.secrets
+            ),
         )
 
     def _replace(self, texts: Mapping[str, str]) -> bool:
@@ -190,6 +196,31 @@ class Systemd:
         ]
         return ["journalctl", f"--lines={lines}", *(["--follow"] if follow else []), *chosen]
 
+    def run_task(self, wanted: Wanted, task: Task) -> None:
+        """Run a task as a unit of its own, which is gone afterwards."""
+        place = self._place(wanted, users.ensure(self.layout, wanted.app), current=False)
+        self._directory.mkdir(parents=True, exist_ok=True)
+        key = Key(wanted.app, TASK + task.when)
+        instance = Instance(key)
+        # One that a killed predecessor has left may still run.
+        self._systemctl("stop", "--", _unit(instance), tolerant=True)
+        ((name, text),) = units.render_task(filling.as_service(task), place).items()
+        files.write_durably(self._directory / name, text.encode())
+        self._reload_manager()
+        try:
+            self._systemctl("start", "--", name, timeout_s=task.timeout_s + 60.0)
+        except process.ProgramError as error:
+            raise ServiceFailedError(
+                f"task {task.when} of {wanted.app} {wanted.version} failed: "
+                f"{self._why(instance) or error.what}",
+                hint=f"journalctl --unit={name}",
+            ) from error
+        finally:
+            self._systemctl("stop", "--", name, tolerant=True)
+            (self._directory / name).unlink(missing_ok=True)
+            self._reload_manager()
+            self._systemctl("reset-failed", "--", name, tolerant=True)
+
     def call_later(self, argv: Sequence[str], *, after_s: int) -> None:
         """A transient timer, with a name of its own: one before may be what calls this."""
         process.run(
@@ -250,18 +281,22 @@ class Systemd:
     def _reset_failed(self, instance: Instance) -> None:
         # More than five starts in ten seconds are refused otherwise, and end the sockets as well.
         for name in (_unit(instance), *self._sockets(_unit(instance))):
-            try:
-                self._systemctl("reset-failed", "--", name)
-            except process.ProgramError:
-                # It has not failed, or is not known yet.
-                continue
+            # It may not have failed, or not be known yet.
+            self._systemctl("reset-failed", "--", name, tolerant=True)
 
-    def _systemctl(self, *words: str) -> str:
-        done = process.run(
-            ["systemctl", "--no-ask-password", "--no-pager", *words],
-            environment=process.basic_environment(os.environ, SYSTEMD_COLORS="0"),
-            timeout_s=_SYSTEMCTL_TIMEOUT_S,
-        )
+    def _systemctl(
+        self, *words: str, timeout_s: float = _SYSTEMCTL_TIMEOUT_S, tolerant: bool = False
+    ) -> str:
+        try:
+            done = process.run(
+                ["systemctl", "--no-ask-password", "--no-pager", *words],
+                environment=process.basic_environment(os.environ, SYSTEMD_COLORS="0"),
+                timeout_s=timeout_s,
+            )
+        except process.ProgramError:
+            if tolerant:
+                return ""
+            raise
         return done.stdout.decode(errors="replace")
 
 

@@ -58,6 +58,7 @@ class Place:
         skeleton: An empty directory that everything is mounted over.
         tree: The version: `/apps/APP/current`, or `/apps/APP/VERSION` for a second instance.
         overlays: Files of the host to show over the tree's: (source, place in the tree).
+        credentials: Files that the service gets as credentials: (name, source).
     """
 
     app: str
@@ -65,6 +66,7 @@ class Place:
     skeleton: str
     tree: str
     overlays: tuple[tuple[str, str], ...] = ()
+    credentials: tuple[tuple[str, str], ...] = ()
 
 
 def unit_name(app: str, service: str, *, kind: str = "service") -> str:
@@ -120,6 +122,12 @@ def render_next(service: Service, place: Place, *, shared: bool) -> dict[str, st
     return units
 
 
+def render_task(task: Service, place: Place) -> dict[str, str]:
+    """Write the unit of a task, which is started once and removed again."""
+    name = unit_name(place.app, task.name)
+    return {name: _join(place.app, _service_unit(task, place, [], is_passing=True))}
+
+
 def _join(app: str, lines: Iterator[str]) -> str:
     head = (
         f"{MARK}{app}\n# Written anew at each change; what you add with `systemctl edit` stays.\n"
@@ -128,7 +136,12 @@ def _join(app: str, lines: Iterator[str]) -> str:
 
 
 def _service_unit(
-    service: Service, place: Place, sockets: Sequence[str], *, is_next: bool = False
+    service: Service,
+    place: Place,
+    sockets: Sequence[str],
+    *,
+    is_next: bool = False,
+    is_passing: bool = False,
 ) -> Iterator[str]:
     title = place.app if service.name == place.app else f"{place.app} {service.name}"
     yield "[Unit]"
@@ -145,7 +158,7 @@ def _service_unit(
     yield from _files(service, place)
     yield from _confinement(service)
     yield from _limits(service)
-    if not is_next and not service.every:
+    if not is_next and not is_passing and not service.every:
         yield ""
         yield "[Install]"
         yield "WantedBy=multi-user.target"
@@ -196,6 +209,8 @@ def _files(service: Service, place: Place) -> Iterator[str]:
         yield from (f"BindReadOnlyPaths=-{path}" for path in _HOST_FILES)
     for source, target in place.overlays:
         yield f"BindReadOnlyPaths=-{_path(source)}:{_path(target)}"
+    for name, source in place.credentials:
+        yield f"LoadCredential={name}:{_path(source)}"
     for each in opened:
         match each.kind:
             case "read":

@@ -69,3 +69,23 @@ def _owner(layout: Layout, app: AppName) -> int | None:
     except FileNotFoundError:
         return None
     return owner or None
+
+
+def number(layout: Layout, app: AppName) -> int:
+    """The number of an app's user: from the node's passwd, else of who owns its state.
+
+    Raises:
+        UnsupportedError: It has none yet.
+    """
+    user = PREFIX + app
+    try:
+        lines = (layout.root / "etc/passwd").read_text(errors="replace").splitlines()
+    except FileNotFoundError:
+        lines = []
+    for line in lines:
+        if line.startswith(f"{user}:"):
+            return int(line.split(":")[2])
+    owner = _owner(layout, app)
+    if owner is None:
+        raise UnsupportedError(f"this node has no user {user}")
+    return owner

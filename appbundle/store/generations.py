@@ -40,6 +40,10 @@ class Generation:
         origins: For each app that was sent back by itself, the generation whose version it has:
             where the next step back starts.
         serving: The apps whose version declares services.
+        configuration: For each app with settings, templates or tasks a digest of all that was made
+            of them; equal if nothing differs.
+        settings: What an administrator has set, by app; never a secret.
+        secrets: For each secret of an app where it is from: `set 3` or `made 3`, in generation 3.
     """
 
     number: int
@@ -51,6 +55,9 @@ class Generation:
     apps: dict[AppName, Version]
     origins: dict[AppName, int] = field(default_factory=dict)
     serving: tuple[AppName, ...] = ()
+    configuration: dict[AppName, str] = field(default_factory=dict)
+    settings: dict[AppName, dict[str, str]] = field(default_factory=dict)
+    secrets: dict[AppName, dict[str, str]] = field(default_factory=dict)
 
 
 def current_number(layout: Layout) -> int | None:
@@ -122,6 +129,7 @@ def plan(
     by: str,
     created_at: int,
     serving: Collection[AppName] = (),
+    configured: Collection[AppName] = (),
     origins: Mapping[AppName, int] | None = None,
 ) -> Generation:
     """Say what the next generation would be; nothing is written.
@@ -129,6 +137,7 @@ def plan(
     Args:
         apps: The versions; they need not be published yet.
         serving: Those of them that declare services.
+        configured: Those that declare settings, templates or tasks.
         origins: As in `Generation`, for the apps that go back now; other apps keep theirs while
             their version stays.
     """
@@ -149,6 +158,7 @@ def plan(
         apps=dict(sorted(apps.items())),
         origins=inherited | dict(origins or {}),
         serving=tuple(sorted(serving)),
+        configuration=dict.fromkeys(sorted(configured), ""),
     )
 
 
@@ -175,11 +185,21 @@ def _link_target(name: AppName, version: Version) -> str:
     return f"../../../{name}/{version}"
 
 
+def record(generation: Generation, directory: Path) -> None:
+    """Write a prepared generation's record anew, before it is durable."""
+    os.unlink(directory / RECORD)
+    files.write_new(directory / RECORD, _encode(generation))
+
+
 def sync(directory: Path) -> None:
     """Make a prepared generation durable by itself, where no larger flush does."""
-    with open(directory / RECORD, "rb") as file:
-        os.fsync(file.fileno())
-    files.fsync_directory(directory)
+    for here, _, names in os.walk(directory):
+        for name in names:
+            path = os.path.join(here, name)
+            if not os.path.islink(path):
+                with open(path, "rb") as file:
+                    os.fsync(file.fileno())
+        files.fsync_directory(here)
 
 
 def commit(layout: Layout, generation: Generation, directory: Path) -> None:

@@ -12,6 +12,9 @@ from appbundle.errors import CorruptError
 from appbundle.layout import Layout
 from appbundle.names import AppName, Version, is_app_name, is_version
 
+CONFIGURED = ("settings", "templates", "tasks", "rollback")
+"""Keys of a manifest; whoever has one of them has something rendered in each generation."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listed:
@@ -23,6 +26,7 @@ class Listed:
         size_bytes: Of all contents together.
         installed_at: Seconds since the epoch.
         serves: Whether it declares services.
+        configured: Whether it declares settings, templates, tasks, or what going back means.
     """
 
     version: Version
@@ -31,6 +35,7 @@ class Listed:
     size_bytes: int
     installed_at: int
     serves: bool
+    configured: bool
 
 
 def app_names(layout: Layout) -> list[AppName]:
@@ -77,7 +82,8 @@ def read(layout: Layout, name: AppName, version: Version) -> Listed | None:
     path = layout.about(name, version)
     try:
         with open(path, "rb") as file:
-            about: dict[str, Any] = json.load(file)
+            raw = file.read()
+        about: dict[str, Any] = json.loads(raw)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except ValueError as error:
@@ -90,6 +96,8 @@ def read(layout: Layout, name: AppName, version: Version) -> Listed | None:
             size_bytes=int(about["size_bytes"]),
             installed_at=int(about["installed_at"]),
             serves=bool(about["manifest"].get("services")),
+            # Two braces never stand side by side in JSON, but in a text with a setting's name.
+            configured=b"{{" in raw or any(about["manifest"].get(key) for key in CONFIGURED),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise damaged(path, name, version, error) from error

@@ -20,12 +20,14 @@ class Pending:
         running: Services that shall run afterwards, as `APP/SERVICE`, because they ran before.
         confirm_until: Seconds since the epoch: unless somebody confirms by then, it is taken back.
             None if nobody needs to.
+        restoring: Apps whose state is being put back for `after`, so there is no way but on.
     """
 
     before: int | None
     after: int
     running: tuple[str, ...]
     confirm_until: int | None = None
+    restoring: tuple[str, ...] = ()
 
 
 def read(layout: Layout) -> Pending | None:
@@ -40,7 +42,8 @@ def read(layout: Layout) -> Pending | None:
         return None
     try:
         values = json.loads(raw)
-        return Pending(**(values | {"running": tuple(values["running"])}))
+        lists = {key: tuple(values.get(key, ())) for key in ("running", "restoring")}
+        return Pending(**(values | lists))
     except (ValueError, TypeError, KeyError) as error:
         raise CorruptError(
             f"{layout.pending} is damaged", hint=f"remove it, then: appb status; {error}"

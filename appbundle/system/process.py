@@ -86,6 +86,7 @@ def run(
     directory: Path | None = None,
     title: str = "",
     heard: Callable[[str], None] | None = None,
+    given: bytes = b"",
 ) -> Finished:
     """Run a program to its end.
 
@@ -96,12 +97,13 @@ def run(
         directory: Where it starts; here if None.
         title: What errors call it; the program's name if empty.
         heard: Told each line of standard output and error as it comes, for progress.
+        given: What it reads from standard input; nothing by default.
 
     Raises:
         UnsupportedError: There is no such program.
         ProgramError: Its exit status is not 0, or it was ended for taking too long.
     """
-    child = _start(argv, environment, directory)
+    child = _start(argv, environment, directory, given)
     said = _Heard()
     try:
         in_time = _listen(child, said, deadline=time.monotonic() + timeout_s, heard=heard)
@@ -122,24 +124,35 @@ def run(
 
 
 def _start(
-    argv: Sequence[str], environment: Mapping[str, str], directory: Path | None
+    argv: Sequence[str], environment: Mapping[str, str], directory: Path | None, given: bytes
 ) -> subprocess.Popen[bytes]:
     try:
-        return subprocess.Popen(
-            list(argv),
-            env=dict(environment),
-            cwd=directory,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-        )
+        with _input(given) as stdin:
+            return subprocess.Popen(
+                list(argv),
+                env=dict(environment),
+                cwd=directory,
+                stdin=stdin,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+            )
     except FileNotFoundError as e:
         raise UnsupportedError(
             f"there is no program {escape(argv[0])}", hint="install it and try again"
         ) from e
     except OSError as e:
         raise UnsupportedError(f"cannot start {escape(argv[0])}: {e.strerror}") from e
+
+
+def _input(given: bytes) -> IO[bytes]:
+    """A file in memory that is read from its start: nobody has to feed a pipe."""
+    if not given:
+        return open(os.devnull, "rb")
+    file = os.fdopen(os.memfd_create("input"), "w+b")
+    file.write(given)
+    file.seek(0)
+    return file
 
 
 def _listen(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from appbundle.bundle.settings import Setting
 from tests.crash.support import KEY, Node, make_bundle, run_cli
 from tests.flows.test_build import make_recipe
 
@@ -110,12 +111,18 @@ def scene(node: Node, memory: Path, bundle: Bundle, monkeypatch: pytest.MonkeyPa
         if number < 4:
             node.install(made, switch_to=number < 3)
     make_bundle(files, "web", "1.0", as_directory=True)
+    declared = (Setting(name="port", type="port", default="80"), Setting(name="key", secret=True))
+    make_bundle(files, "set", "1.0", settings=declared)
     make_recipe(files / "recipe")
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
     monkeypatch.setenv("APPB_CACHE", str(memory / "cache"))
     monkeypatch.chdir(files)
     scene = Scene(node, files)
-    for words in ("key new --no-passphrase FILES/key", "pin hello@3.0"):
+    for words in (
+        "key new --no-passphrase FILES/key",
+        "pin hello@3.0",
+        "install FILES/set-1.0.bundle",
+    ):
         assert run_cli(node, *scene.appb(words)).status == 0
     node.layout.allowed_signers.open("a").write("not a line\n")
     tree = node.version("hello", "1.0")
@@ -129,6 +136,9 @@ COMMANDS = {
     "history": "history",
     "install": "install FILES/hello-4.0.bundle",
     "switch": "switch hello@1.0",
+    "set": "set set port=81",
+    "unset": "unset set key",
+    "get": "get set",
     "remove": "remove hello@1.0",
     "gc": "gc --keep 0 --older-than 0",
     "pin": "pin hello@1.0",

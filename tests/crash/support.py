@@ -73,13 +73,19 @@ def make_bundle(
     tree: Tree | None = None,
     key: keys.PrivateKey = KEY,
     as_directory: bool = False,
+    **more: object,
 ) -> Path:
-    """Make a signed bundle; `directory` is where it goes, `tree` is `hello(version)` by default."""
+    """Make a signed bundle.
+
+    Args:
+        directory: Where it goes.
+        tree: `hello(version)` by default.
+        more: Further keys of the manifest.
+    """
     with tempfile.TemporaryDirectory(dir=directory) as scratch:
         source = make_tree(Path(scratch) / "tree", hello(version) if tree is None else tree)
-        description = Manifest(
-            format=1, name=name, version=version, release=release, created=1_700_000_000
-        )
+        values: dict[str, object] = {"created": 1_700_000_000, "release": release}
+        description = Manifest(format=1, name=name, version=version, **(values | more))  # type: ignore[arg-type]
         with encode.encode(source, description, spool=Path(scratch), level=1) as made:
             statement = encode_statement(made.statement)
             signed = Signed(statement, (sshsig.sign_blob(statement, key),))

@@ -10,7 +10,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from appbundle.bundle.service_rules import TASK
 from appbundle.bundle.services import Service
+from appbundle.bundle.tasks import Task
 from appbundle.errors import AppbError, UnsupportedError
 from appbundle.layout import Layout
 from appbundle.services import holder, users
@@ -22,7 +24,7 @@ from appbundle.services.embedded.places import APPB, Places, line_of, name_of
 from appbundle.services.model import ABSENT, Instance, Key, Seen, State, Wanted
 from appbundle.services.running import source_of_root
 from appbundle.services.systemd import ServiceFailedError
-from appbundle.system import files
+from appbundle.system import files, process
 
 READY_FD = 3
 RESERVED = "appb"
@@ -239,6 +241,21 @@ class Embedded:
         self.places.make()
         off, lines = definitions.read_disabled(self.places), {line_of(key) for key in keys}
         definitions.write_disabled(self.places, off - lines if enabled else off | lines)
+
+    def run_task(self, wanted: Wanted, task: Task) -> None:
+        """Run a task with `appb run`, for which it is one of its generation's services."""
+        if os.geteuid() == 0:
+            users.ensure(self.layout, wanted.app)
+        words = ["--root", str(self.layout.root), "run", "--generation", str(wanted.generation)]
+        try:
+            process.run(
+                [*self.appb, *words, f"{wanted.app}@{wanted.version}/{TASK}{task.when}"],
+                environment=process.basic_environment(os.environ),
+                timeout_s=task.timeout_s,
+                title=f"task {task.when} of {wanted.app} {wanted.version}",
+            )
+        except process.ProgramError as error:
+            raise ServiceFailedError(error.what) from error
 
     def call_later(self, argv: Sequence[str], *, after_s: int) -> None:
         """Have the holder run a program; also if it is another holder by then."""

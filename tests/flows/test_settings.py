@@ -1,0 +1,365 @@
+"""Settings, templates and secrets on a node without services: what is on disk, shown and told."""
+
+import io
+import json
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from appbundle.bundle.settings import Setting, Template
+from appbundle.bundle.tasks import Rollback
+from appbundle.errors import AppbError, ConflictError, NotFoundError, UsageError
+from appbundle.flows import describe, settings
+from appbundle.flows.describe import GenerationDiff
+from appbundle.names import AppName
+from tests.crash.support import Node, hello, make_bundle, run_cli
+
+APP = AppName("hello")
+DECLARED = (
+    Setting(name="port", type="port", default="80"),
+    Setting(name="debug", type="boolean", default="false"),
+    Setting(name="title", default="none"),
+    Setting(name="token", secret=True),
+)
+PUBLIC = Template(source="share/public.j2", target="share/public")
+PRIVATE = Template(source="share/private.j2", target="share/private")
+TREE = {
+    "share/public.j2": b"{{ app }} {{ version }} {{ state }} port {{ port + 1 }} {{ title }}"
+    b"{% if debug %} debug{% endif %}\n",
+    "share/public": b"",
+    "share/private.j2": b"token={{ token }}\n",
+    "share/private": b"",
+}
+
+Make = Callable[..., Path]
+
+
+@pytest.fixture
+def make(memory: Path) -> Make:
+    """Give bundles of an app with settings and two templates."""
+
+    def made(number: int = 1, *, text: bytes = b"", **more: Any) -> Path:
+        tree = hello(f"hello {number}") | TREE | ({"share/public.j2": text} if text else {})
+        keys = {"settings": DECLARED, "templates": (PUBLIC, PRIVATE)} | more
+        return make_bundle(memory, "hello", f"{number}.0", release=number, tree=tree, **keys)
+
+    return made
+
+
+@pytest.fixture
+def used(node: Node, make: Make) -> Node:
+    """A node with its first version."""
+    node.install(make())
+    return node
+
+
+def rendered(node: Node, path: str = "public", number: str = "current") -> str:
+    """A rendered file of a generation."""
+    return (node.layout.generations / number / ".rendered/hello/share" / path).read_text()
+
+
+def change(node: Node, *unset: str, **values: str) -> settings.Changed:
+    """Set and unset."""
+    return settings.change(node.context(), APP, values, unset=unset)
+
+
+def secret(node: Node) -> str:
+    """The secret's value now."""
+    (found,) = settings.get(node.context(), APP, ["token"], reveal=True).values
+    assert found.value is not None
+    return found.value
+
+
+def test_bundle_runs_with_its_defaults(used: Node) -> None:
+    """Files are rendered at installation, from defaults, with integers as numbers."""
+    assert rendered(used) == "hello 1.0 /var/lib/hello port 81 none\n"
+
+
+def test_each_change_is_a_generation_and_going_back_undoes_it(used: Node) -> None:
+    """A new value is in the current generation's files; the one before still has the old ones."""
+    changed = change(used, port="8080", debug="true")
+    assert changed.changed == ("port", "debug")
+    assert rendered(used) == "hello 1.0 /var/lib/hello port 8081 none debug\n"
+    change(used, "debug")
+    assert rendered(used) == "hello 1.0 /var/lib/hello port 8081 none\n"
+    used.previous()
+    used.previous()
+    assert rendered(used) == "hello 1.0 /var/lib/hello port 81 none\n"
+
+
+def test_setting_what_is_set_changes_nothing(used: Node) -> None:
+    """The same value once more makes no generation, and neither does the same secret."""
+    change(used, port="8080", token="open sesame")
+    assert change(used, port="8080", token="open sesame").switched.outcome == "unchanged"
+    assert used.looks().generations == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("values", "error"),
+    [
+        ({"port": "0"}, UsageError),
+        ({"port": "80\nUser=root"}, UsageError),
+        ({"title": "a\x1b[31m"}, UsageError),
+        ({"debug": "yes"}, UsageError),
+        ({"nothing": "1"}, NotFoundError),
+    ],
+)
+def test_what_is_no_value_is_refused(
+    used: Node, values: dict[str, str], error: type[AppbError]
+) -> None:
+    """A value of another type, or one that would break out of its line, changes nothing."""
+    before = used.looks()
+    with pytest.raises(error):
+        change(used, **values)
+    assert used.looks() == before
+
+
+def test_value_is_never_a_template(used: Node) -> None:
+    """What a setting says is text: nothing in it is evaluated."""
+    change(used, title="{{ token }}{% raw %}%h$HOME")
+    assert rendered(used).endswith("{{ token }}{% raw %}%h$HOME\n")
+
+
+def test_new_version_keeps_settings_that_it_declares(used: Node, make: Make) -> None:
+    """An upgrade drops what the new version does not know, and takes the rest and secrets along."""
+    change(used, port="8080", title="mine")
+    before = secret(used)
+    fewer = tuple(each for each in DECLARED if each.name != "title")
+    said = run_cli(used, "install", str(make(2, settings=fewer, text=b"{{ port }}\n")))
+    assert rendered(used) == "8080\n"
+    assert secret(used) == before
+    assert "title = mine is dropped" in said.stderr
+
+
+def test_sending_one_app_back_brings_its_settings_back(used: Node, make: Make) -> None:
+    """`switch --previous APP` gives the app the settings that it had with that version."""
+    change(used, port="8080")
+    used.install(make(2))
+    change(used, port="9090")
+    used.previous("hello")
+    assert rendered(used) == "hello 1.0 /var/lib/hello port 8081 none\n"
+
+
+def test_secret_is_made_once(used: Node) -> None:
+    """A secret that nobody has set is 32 random bytes, and stays until it is unset or set."""
+    first = secret(used)
+    assert len(first) == 43
+    change(used, port="81")
+    assert secret(used) == first
+    change(used, "token")
+    second = secret(used)
+    assert second != first
+    change(used, token="open sesame")
+    assert secret(used) == "open sesame"
+    used.previous()
+    assert secret(used) == second
+
+
+def test_secret_stands_nowhere_but_in_private_files(used: Node) -> None:
+    """No command tells it, and no file that others may read has it."""
+    change(used, token="open sesame")
+    for words in ("get hello", "history", "diff 1 2", "info hello", "list", "verify"):
+        for json_too in ((), ("--json",)):
+            said = run_cli(used, *json_too, *words.split())
+            assert "sesame" not in said.stdout + said.stderr, words
+    found = []
+    for here, _, names in os.walk(used.root):
+        for path in (Path(here, name) for name in names):
+            if not path.is_symlink() and b"sesame" in path.read_bytes():
+                found.append(path)
+                assert path.stat().st_mode & 0o077 == 0
+                assert path.parent.stat().st_mode & 0o077 == 0 or "share" in path.parts
+    assert sorted(each.name for each in found) == ["private", "token"]
+    assert stat.S_IMODE((used.layout.rendered(2) / "hello").stat().st_mode) == 0o700
+
+
+def test_differences_of_settings_are_shown(used: Node) -> None:
+    """`diff` shows settings that differ; of a secret only that it does."""
+    change(used, port="8080", token="open sesame")
+    found = describe.diff(used.context(), "1", "2")
+    assert isinstance(found, GenerationDiff)
+    assert found.settings == (
+        ("hello", "port", None, "8080"),
+        ("hello", "token", "(secret)", "(changed)"),
+    )
+
+
+def test_unchanged_files_are_shared(used: Node) -> None:
+    """What a generation has as the one before is the same file."""
+    change(used, debug="true")
+    places = [used.layout.rendered(number) / "hello/share" for number in (1, 2)]
+    assert os.path.samefile(places[0] / "private", places[1] / "private")
+    assert not os.path.samefile(places[0] / "public", places[1] / "public")
+
+
+def test_other_apps_keep_their_configuration(
+    used: Node, bundle: Callable[[str, int], Path]
+) -> None:
+    """A generation in which only another app changes has the same files of this one."""
+    change(used, port="8080")
+    used.install(bundle("web", 1))
+    assert rendered(used) == rendered(used, number="2")
+    assert used.layout.secrets(3).joinpath("hello/token").exists()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"{{ nothing }}",
+        b"{{ {}[token | upper] }}",
+        b"{% include '/etc/passwd' %}",
+        b"{{ ''.__class__.__mro__ }}",
+        b"{% for i in range(10 ** 9) %}{% endfor %}",
+        b"{{ 'a' * 10 ** 7 }}",
+        b"{{ 'a' * 10 ** 10 }}",
+        b"{{ (",
+    ],
+)
+def test_bad_template_keeps_the_old_generation(used: Node, make: Make, text: bytes) -> None:
+    """A template that cannot be rendered, or wants too much, is refused; nothing of it is left."""
+    change(used, token="SESAME")
+    before = used.looks()
+    with pytest.raises(ConflictError) as refused:
+        used.install(make(2, text=text))
+    assert "SESAME" not in refused.value.what
+    assert used.looks() == before
+    assert used.leftovers() == []
+
+
+@pytest.mark.slow
+def test_template_that_never_ends_is_ended(used: Node, make: Make) -> None:
+    """Loops in loops are ended by the clock."""
+    text = b"{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
+    with pytest.raises(ConflictError, match="too long"):
+        used.install(make(2, text=text))
+
+
+def test_dry_run_checks_and_changes_nothing(used: Node) -> None:
+    """`set -n` says what would change, and refuses what would be refused."""
+    said = run_cli(used, "--json", "set", "-n", "hello", "port=8080")
+    assert said.document["outcome"] == "planned"
+    assert said.document["changed"] == ["port"]
+    assert run_cli(used, "set", "-n", "hello", "port=many").status == 2
+    assert used.looks().generations == (1,)
+
+
+def test_secret_on_a_command_line_is_refused(used: Node) -> None:
+    """A secret comes from a file or standard input; the refusal does not repeat it."""
+    said = run_cli(used, "set", "hello", "token=sesame")
+    assert said.status == 2
+    assert "sesame" not in said.stderr
+
+
+@pytest.mark.parametrize("how", ["file", "input"])
+def test_secret_from_elsewhere(
+    used: Node, memory: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """The newline at the end of a file or of standard input is not part of the value."""
+    raw = b"open sesame\n"
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(raw)))
+    file = memory / "value"
+    file.write_bytes(raw)
+    words = ["--from-file", f"token={file}"] if how == "file" else ["token=-"]
+    assert run_cli(used, "set", "hello", *words).status == 0
+    assert secret(used) == "open sesame"
+
+
+def test_get_tells_where_values_come_from(used: Node) -> None:
+    """Each value is shown with its source; a single one alone, for scripts."""
+    change(used, port="8080")
+    found = run_cli(used, "--json", "get", "hello").document["settings"]
+    assert [(each["name"], each["value"], each["source"]) for each in found] == [
+        ("port", "8080", "set"),
+        ("debug", "false", "default"),
+        ("title", "none", "default"),
+        ("token", None, "made"),
+    ]
+    assert run_cli(used, "get", "hello", "port").stdout == "8080\n"
+    assert run_cli(used, "get", "hello", "token").stdout == "(secret)\n"
+
+
+def test_removed_app_keeps_its_secrets_with_its_state(used: Node, make: Make) -> None:
+    """State may be worthless without them; --purge removes both."""
+    first = secret(used)
+    used.remove("hello")
+    used.install(make())
+    assert secret(used) == first
+    used.remove("hello", purge=True)
+    held = [
+        path
+        for path in used.layout.private.rglob("*")
+        if path.is_file() and first.encode() in path.read_bytes()
+    ]
+    assert held == []
+    used.install(make())
+    assert secret(used) != first
+
+
+def test_purge_removes_every_directory(used: Node) -> None:
+    """State, cache, logs and what is in /run go; of other apps nothing does."""
+    places = [used.root / place for place in ("var/lib", "var/cache", "var/log", "run")]
+    for place in places:
+        for name in ("hello", "other"):
+            (place / name / "inner").mkdir(parents=True)
+    used.remove("hello", purge=True)
+    assert [[each.name for each in place.iterdir()] for place in places] == [["other"]] * 4
+
+
+def test_forbidden_way_back_is_refused_in_every_form(node: Node, make: Make) -> None:
+    """Where a release forbids going back from it, nothing does, and the reason is said."""
+    rule = Rollback(below=2, kind="forbidden", reason="the tables are gone")
+    node.install(make())
+    node.install(make(2, rollback=(rule,)))
+    before = node.looks()
+    for words in (
+        "switch --previous",
+        "switch --previous hello",
+        "switch --to 1",
+        "switch hello@1.0",
+        "switch -n hello@1.0",
+        f"install --allow-downgrade {make()}",
+    ):
+        said = run_cli(
+            node, "--json", *words.split(), *(["--accept-loss"] if "switch" in words else [])
+        )
+        assert said.status == 1, words
+        assert said.document["error"]["kind"] == "conflict"
+        assert "the tables are gone" in said.document["error"]["what"]
+    assert node.looks() == before
+
+
+def test_loss_is_said_and_must_be_accepted(node: Node, make: Make) -> None:
+    """Going back with state needs a snapshot and a yes; a dry run says what would be lost."""
+    rule = Rollback(below=2, kind="with-state", reason="all rows that are newer")
+    node.install(make())
+    node.install(make(2, rollback=(rule,)))
+    assert "no snapshot" in run_cli(node, "switch", "--previous").stderr
+    (node.layout.state(APP) / ".snapshots/1.0").mkdir(parents=True)
+    planned = json.loads(run_cli(node, "--json", "switch", "-n", "--previous").stdout)
+    assert "all rows that are newer" in planned["losses"][0]
+    refused = run_cli(node, "switch", "--previous")
+    assert (refused.status, node.looks().current) == (1, 2)
+    assert "all rows that are newer" in refused.stderr
+    assert run_cli(node, "switch", "--previous", "--accept-loss").status == 0
+    assert node.looks().current == 1
+
+
+def test_snapshot_goes_with_its_version(node: Node, make: Make) -> None:
+    """A snapshot is only good for the version that made it; links in its way are not followed."""
+    node.install(make())
+    node.install(make(2))
+    kept = node.layout.state(APP) / ".snapshots"
+    for name in ("1.0", "2.0"):
+        (kept / name / "inner").mkdir(parents=True)
+    node.remove("hello@1.0")
+    assert [each.name for each in kept.iterdir()] == ["2.0"]
+    elsewhere = node.root / "elsewhere"
+    kept.rename(elsewhere)
+    kept.symlink_to(elsewhere)
+    node.install(make(3))
+    node.remove("hello@2.0")
+    assert (elsewhere / "2.0/inner").is_dir()
