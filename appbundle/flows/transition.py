@@ -64,6 +64,7 @@ class _Transition:
     after: Generation
     tasks: Tasks
     _moved: frozenset[Key] = frozenset()
+    _redeclared: frozenset[Key] = frozenset()
     _wanted: tuple[Wanted, ...] = ()
     _services: dict[Key, tuple[Wanted, Service]] = field(default_factory=dict)
 
@@ -74,6 +75,7 @@ class _Transition:
         had = self._had(interrupted)
         known = frozenset(had)
         self._moved = frozenset(self._moved_since(had))
+        self._redeclared = frozenset(self._redeclared_since(had))
         seen = self._observe(known)
         steps = self._plan(seen, known, intended=_intended(interrupted))
         self._tell(steps)
@@ -130,6 +132,13 @@ class _Transition:
             if any(old.get(each.name, each.listen) != each.listen for each in service.sockets):
                 yield key
 
+    def _redeclared_since(self, had: Mapping[Key, Service]) -> Iterator[Key]:
+        """Services that a signal alone does not bring up to date."""
+        before = self.before.secrets if self.before else {}
+        for key, (_, service) in self._services.items():
+            if had.get(key) != service or before.get(key.app) != self.after.secrets.get(key.app):
+                yield key
+
     def _observe(self, known: frozenset[Key]) -> Mapping[Instance, Seen]:
         keys = sorted({*known, *self._services})
         return self.backend.observe(
@@ -159,6 +168,7 @@ class _Transition:
             },
             intended=intended,
             moved=self._moved,
+            redeclared=self._redeclared,
             reverting=reverting,
         )
 
@@ -224,7 +234,7 @@ class _Transition:
                 self.backend.restart(lasting)
                 self._check(lasting)
             case plan.Reload():
-                self.backend.reload(lasting)
+                self.backend.reload(lasting, self._services[step.key][0])
                 self._check(lasting)
             case plan.Check():
                 self._check(lasting)

@@ -134,8 +134,12 @@ class Backend(Protocol):
     def restart(self, instance: Instance) -> None:
         """Stop and start it, or only start it; goes on even if the caller dies."""
 
-    def reload(self, instance: Instance) -> None:
-        """Let it read its configuration again."""
+    def reload(self, instance: Instance, wanted: Wanted | None = None) -> None:
+        """Let it read its configuration again.
+
+        Args:
+            wanted: Whose rendered files it shall see before; what it sees already if None.
+        """
 
     def set_enabled(self, keys: Collection[Key], *, enabled: bool) -> None:
         """Start services at boot, or no longer; changes nothing of what runs."""

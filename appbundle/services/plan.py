@@ -97,6 +97,7 @@ def make(
     configurations: Mapping[tuple[Key, int], str],
     intended: Collection[Key] = (),
     moved: Collection[Key] = (),
+    redeclared: Collection[Key] = (),
     reverting: bool = False,
 ) -> Plan:
     """Plan how a node comes to run what a generation wants.
@@ -110,6 +111,8 @@ def make(
         intended: Services that an interrupted transition meant to run, whatever they do now.
         moved: Services whose sockets are declared with other addresses than before: they cannot be
             shared, so what listens there ends first.
+        redeclared: Services whose command, environment or secrets differ from before: no signal
+            changes those of a process.
         reverting: On the way back: no second instances, for the new version is not to be had.
 
     Returns:
@@ -141,7 +144,7 @@ def make(
             kept += [key]
         elif key in moved:
             after += [Stop(key), Start(key)]
-        elif service.change == "reload" and now.version == app.version:
+        elif _can_reload(app, service, now) and key not in redeclared:
             after += [Reload(key)]
         else:
             if service.change == "overlap" and not reverting and not beside:
@@ -164,6 +167,10 @@ def _is_stopped(now: Seen, key: Key, known: Collection[Key], intended: Collectio
     if now.is_up or key not in known or key in intended:
         return False
     return now.state in (State.STOPPED, State.STOPPING, State.ABSENT)
+
+
+def _can_reload(app: Wanted, service: Service, now: Seen) -> bool:
+    return service.change == "reload" and now.version == app.version
 
 
 def _once(key: Key, now: Seen, known: Collection[Key]) -> Iterator[Step]:

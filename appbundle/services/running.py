@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from appbundle.layout import Layout
 from appbundle.names import AppName, Version
-from appbundle.system import in_use
+from appbundle.services.model import Wanted
+from appbundle.system import in_use, overlays
 
 _GENERATIONS = "/.appb/generations/"
 
@@ -43,3 +45,13 @@ def source_of_root(pid: int, app: AppName) -> RootSource | None:
         if found and rest.split("/")[0].isdecimal():
             generation = int(rest.split("/")[0])
     return None if version is None else RootSource(version=version, generation=generation)
+
+
+def renew(layout: Layout, pid: int, wanted: Wanted) -> None:
+    """Show a running process what a generation has rendered for it.
+
+    Raises:
+        AppbError: It has ended, or the kernel refuses.
+    """
+    home = layout.generations / str(wanted.generation)
+    overlays.show(pid, [(home / inner, target) for inner, target in wanted.overlays])

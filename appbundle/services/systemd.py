@@ -14,7 +14,7 @@ from appbundle.bundle.tasks import Task
 from appbundle.errors import AppbError
 from appbundle.layout import SECRETS, Layout
 from appbundle.names import AppName, escape
-from appbundle.services import units, users
+from appbundle.services import running, units, users
 from appbundle.services.model import ABSENT, Instance, Key, Seen, State, Wanted
 from appbundle.services.running import source_of_root
 from appbundle.services.units import Place
@@ -177,9 +177,21 @@ class Systemd:
         self._reset_failed(instance)
         self._act("restart", instance)
 
-    def reload(self, instance: Instance) -> None:
-        """Send it its reload signal."""
-        self._act("reload", instance)
+    def reload(self, instance: Instance, wanted: Wanted | None = None) -> None:
+        """Show it what was rendered, and send it its reload signal."""
+        pid = self.observe([instance])[instance].pid
+        if pid is None:
+            raise ServiceFailedError(f"{instance} did not reload: it does not run")
+        if wanted is not None:
+            running.renew(self.layout, pid, wanted)
+        signal = self._reload_signal(_unit(instance))
+        if signal:
+            self._systemctl("kill", "--kill-whom=main", f"--signal={signal}", "--", _unit(instance))
+
+    def _reload_signal(self, name: str) -> str:
+        lines = (self._directory / name).read_text().splitlines()
+        found = (line.removeprefix(units.RELOAD) for line in lines if line.startswith(units.RELOAD))
+        return next(found, "")
 
     def set_enabled(self, keys: Collection[Key], *, enabled: bool) -> None:
         """Make or remove the links that start services at boot."""

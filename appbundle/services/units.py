@@ -18,6 +18,12 @@ from appbundle.bundle.services import Service, Socket
 
 MARK = "# appb: "
 """What the first line of each of our unit files begins with; the app's name follows."""
+RELOAD = "X-AppbReload="
+"""What says which signal makes a service read its configuration again.
+
+No ExecReload: it would be run in the service's tree, where there may be no program for it, and
+by then one of another version.
+"""
 NEXT = "next"
 """The second instance of a service, which a new version starts as; no service has this name."""
 
@@ -180,8 +186,7 @@ def _program(service: Service, place: Place) -> Iterator[str]:
             yield "Type=exec"
     yield f"ExecStart={' '.join(map(quote_argument, service.argv))}"
     if service.reload:
-        # Outside the tree and its version: no new code ever acts upon an old process.
-        yield f"ExecReload=+/bin/kill -{service.reload} $MAINPID"
+        yield f"{RELOAD}SIG{service.reload}"
     if service.kind == "long":
         yield "Restart=on-failure"
         yield "RestartSec=1"

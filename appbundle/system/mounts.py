@@ -84,6 +84,22 @@ def bind(
     return tree
 
 
+def detached(source_fd: int) -> int:
+    """Make a read-only mount of what a descriptor refers to, which is nowhere until `attach`.
+
+    Returns:
+        A descriptor of its root.
+    """
+    tree = _clone(source_fd, recursive=False)
+    _set_attributes(tree, READ_ONLY, recursive=False)
+    return tree
+
+
+def attach(tree: int, dir_fd: int, path: str) -> None:
+    """Show a mount that is nowhere yet at a mount point, without links."""
+    _attach(tree, dir_fd, path)
+
+
 def mount(kind: str, dir_fd: int, path: str, *, attributes: int, options: dict[str, str]) -> int:
     """Mount a new file system, as `tmpfs`.
 

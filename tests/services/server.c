@@ -5,7 +5,12 @@
  *   exit    end at once with status 3   hang    never accept anything
  *   slow    begin to serve after 1 s    notify  serve, and say READY=1 (sd_notify(3)) after 0.3 s
  * Listens on descriptor 3 if LISTEN_FDS says so, else on 127.0.0.1:PORT. After SIGTERM it closes
- * its listening socket, answers what it has accepted, and ends.
+ * its listening socket, answers what it has accepted, and ends. SIGHUP: it reads its file again.
+ *
+ *   --show FILE          answer with FILE instead of /share/version
+ *   --credential NAME    the same with a file in CREDENTIALS_DIRECTORY
+ * As a task, it changes or keeps the one line that is its state, $HOME/data:
+ *   --write TEXT, --snapshot, --restore (from and to APPB_SNAPSHOT), --fail
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -16,6 +21,7 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -25,13 +31,14 @@
 #define MAX 512
 #define IDLE_MS 1000
 
-static volatile sig_atomic_t ending;
+static volatile sig_atomic_t ending, again;
 static char version[128], mode[32];
 
 static void on_term(int number) { (void)number; ending = 1; }
 
 static void on_hup(int number) {
     (void)number;
+    again = 1;
     static const char text[] = "reloaded\n";
     if (write(1, text, sizeof text - 1) < 0) _exit(1);
 }
@@ -42,6 +49,30 @@ static void read_word(const char *path, char *into, size_t size) {
     into[got > 0 ? got : 0] = 0;
     into[strcspn(into, "\n")] = 0;
     if (fd >= 0) close(fd);
+}
+
+static int write_word(const char *path, const char *word) {
+    char line[160];
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    int size = snprintf(line, sizeof line, "%s\n", word);
+    return fd < 0 || write(fd, line, size) != size;
+}
+
+static int task(const char *what, const char *text) {
+    char data[256], word[128];
+    const char *kept = getenv("APPB_SNAPSHOT");
+    snprintf(data, sizeof data, "%s/data", getenv("HOME"));
+    if (!strcmp(what, "--write")) return write_word(data, text);
+    if (!strcmp(what, "--fail") || !kept) return 3;
+    if (!strcmp(what, "--snapshot")) {
+        char parent[256];
+        snprintf(parent, sizeof parent, "%s/.snapshots", getenv("HOME"));
+        mkdir(parent, 0700);
+        read_word(data, word, sizeof word);
+        return write_word(kept, word);
+    }
+    read_word(kept, word, sizeof word);
+    return write_word(data, word);
 }
 
 static long now_ms(void) {
@@ -94,7 +125,13 @@ static int answer(int fd, const char *request) {
 }
 
 int main(int argc, char **argv) {
-    read_word("/share/version", version, sizeof version);
+    char shown[256] = "/share/version";
+    if (argc > 2 && !strcmp(argv[1], "--show")) snprintf(shown, sizeof shown, "%s", argv[2]);
+    else if (argc > 2 && !strcmp(argv[1], "--credential"))
+        snprintf(shown, sizeof shown, "%s/%s", getenv("CREDENTIALS_DIRECTORY"), argv[2]);
+    else if (argc > 1 && strcmp(argv[1], "--once"))
+        return task(argv[1], argc > 2 ? argv[2] : "");
+    read_word(shown, version, sizeof version);
     read_word("/share/mode", mode, sizeof mode);
     if (argc > 1 && !strcmp(argv[1], "--once")) {
         printf("ran %s\n", version);
@@ -105,7 +142,7 @@ int main(int argc, char **argv) {
     signal(SIGHUP, on_hup);
     signal(SIGPIPE, SIG_IGN);
     int from = listening();
-    printf("serving %s\n", version);
+    printf("serving %s\n", strstr(shown, "/share/") ? version : "");
     fflush(stdout);
     if (!strcmp(mode, "hang"))
         while (!ending) pause();
@@ -118,6 +155,10 @@ int main(int argc, char **argv) {
     long seen[MAX] = {0};
     int count = 1;
     while (!ending || count > 1) {
+        if (again) {
+            again = 0;
+            read_word(shown, version, sizeof version);
+        }
         polled[0].fd = ending ? -1 : from;
         poll(polled, count, ending ? 20 : 1000);
         for (int i = count - 1; i >= 1; i--) {

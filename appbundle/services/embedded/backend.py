@@ -22,7 +22,7 @@ from appbundle.services.embedded.definitions import Defined, Definitions
 from appbundle.services.embedded.node import control_of, is_supervised, start_detached
 from appbundle.services.embedded.places import APPB, Places, line_of, name_of
 from appbundle.services.model import ABSENT, Instance, Key, Seen, State, Wanted
-from appbundle.services.running import source_of_root
+from appbundle.services.running import renew, source_of_root
 from appbundle.services.systemd import ServiceFailedError
 from appbundle.system import files, process
 
@@ -225,13 +225,15 @@ class Embedded:
         self._control.restart(name_of(instance), timeout_s=_stop_s(service))
         self._await_ready(instance, service)
 
-    def reload(self, instance: Instance) -> None:
-        """Send its reload signal; its starter passes it on."""
+    def reload(self, instance: Instance, wanted: Wanted | None = None) -> None:
+        """Show it what was rendered, and send its reload signal; its starter passes it on."""
         service = self._find(instance).service
         pid = self._status(instance).pid
         if pid is None or not service.reload:
             why = "it does not run" if pid is None else "it knows no signal for that"
             raise ServiceFailedError(f"{instance} did not reload: {why}")
+        if wanted is not None:
+            renew(self.layout, processes.service_of(pid), wanted)
         os.kill(pid, signal.Signals[f"SIG{service.reload}"])
 
     def set_enabled(self, keys: Collection[Key], *, enabled: bool) -> None:
