@@ -47,7 +47,7 @@ def set_command(
     Examples:
       appb set nova-api port=8774 workers=4
       appb set nova-api --from-file password=FILE
-      generate-password | appb set nova-api password=-
+      head -c 24 /dev/urandom | base64 | appb set nova-api password=-
     """
     from appbundle.flows import settings
 

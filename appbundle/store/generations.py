@@ -232,7 +232,12 @@ def record_outcome(layout: Layout, generation: Generation, outcome: str) -> Gene
 
 
 def _encode(generation: Generation) -> bytes:
-    return json.dumps(asdict(generation), indent=1).encode() + b"\n"
+    values = asdict(generation)
+    # Most nodes have no settings, and no need to read of them.
+    for name in ("serving", "configuration", "settings", "secrets"):
+        if not values[name]:
+            del values[name]
+    return json.dumps(values, indent=1).encode() + b"\n"
 
 
 def require_version(layout: Layout, ref: BundleRef) -> Version:

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 import pytest
 
+from appbundle.bundle.settings import Setting
 from appbundle.cli.main import COMMANDS, appb
 from tests.crash.support import make_bundle, new_node
 from tests.docs.place import Place
@@ -18,6 +19,11 @@ _BUNDLES = (
     ("nova-api", "34.0.0", 2),
     ("keystone", "30.0.0", 1),
     ("glance", "33.0.0", 1),
+)
+_SETTINGS = (
+    Setting(name="password", secret=True),
+    Setting(name="port", type="port", default="8774"),
+    Setting(name="workers", type="integer", default="2"),
 )
 # What the examples' node has seen, in the order of its generations.
 _HISTORY = (
@@ -86,9 +92,10 @@ def furnished(tmp_path_factory: pytest.TempPathFactory) -> Place:
     place.make()
     new_node(place.node)
     for name, version, release in _BUNDLES:
-        make_bundle(place.work, name, version, release=release)
+        make_bundle(place.work, name, version, release=release, settings=_SETTINGS)
     place.run(*_HISTORY)
     (place.work / "SIGNATURE").touch()
+    (place.work / "FILE").write_text("open sesame\n")
     (place.node / "etc/bash_completion.d").mkdir()
     place.run("appb info --signature 1 nova-api > SIGNATURE")
     return place
