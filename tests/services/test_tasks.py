@@ -1,10 +1,21 @@
 """Tasks on a booted systemd: what a release does to its state, and what going back does."""
 
+import dataclasses
+import json
+from pathlib import Path
+
 import pytest
 
 from appbundle.bundle.services import Service
 from appbundle.bundle.settings import Setting
 from appbundle.bundle.tasks import Rollback, Task
+from appbundle.flows import configuration
+from appbundle.names import AppName, Version
+from appbundle.services.embedded.backend import Embedded
+from appbundle.services.systemd import ServiceFailedError
+from appbundle.store import generations
+from tests.crash.support import Node
+from tests.services import apps
 from tests.services.apps import web
 from tests.services.booted import Said
 from tests.services.conftest import Fleet
@@ -166,3 +177,33 @@ def test_remove_keeps_state_and_purge_does_not(fleet: Fleet) -> None:
     fleet.node.appb("remove", "--purge", "web")
     left = "ls -d /var/lib/web /var/cache/web /var/log/web /run/web 2>/dev/null"
     assert fleet.node.run("sh", "-c", left).stdout == ""
+
+
+def test_interrupted_restore_goes_on(fleet: Fleet) -> None:
+    """A death while state is put back leaves neither the one nor the other, so it is done again."""
+    first(fleet)
+    second(fleet, WITH_STATE)
+    fleet.node.systemctl("stop", "web")
+    fleet.node.run("sh", "-c", "echo half > /var/lib/web/data", check=True)
+    left = {"before": 2, "after": 1, "running": ["web/web"], "restoring": ["web"]}
+    (fleet.node.root / "apps/.appb/pending.json").write_text(json.dumps(left))
+    done = fleet.node.appb("--json", "switch", "--resume")
+    assert done.document == {"outcome": "finished", "generation": 1}
+    assert fleet.get() == "one"
+
+
+def test_task_under_the_embedded_supervisor(memory: Path, node: Node, machine: Fleet) -> None:
+    """The same task, settings filled in, is run by `appb run`; what fails says so."""
+    word = Setting(name="word", default="filled")
+    made = apps.bundle(memory, machine.program, settings=(word,), tasks=(migrate("{{ word }}"),))
+    node.install(made)
+    current = generations.current(node.layout)
+    assert current is not None
+    wanted = configuration.wanted_of(node.layout, current, AppName("web"))
+    assert wanted is not None
+    backend = Embedded(node.layout)
+    backend.run_task(wanted, wanted.tasks[0])
+    assert (node.layout.state(AppName("web")) / "data").read_text() == "filled\n"
+    broken = dataclasses.replace(wanted, version=Version("9.9"))
+    with pytest.raises(ServiceFailedError, match="task migrate of web"):
+        backend.run_task(broken, wanted.tasks[0])
