@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
+from appbundle.bundle.services import Service
 from appbundle.bundle.settings import Setting, Template
-from appbundle.bundle.tasks import Rollback
-from appbundle.errors import AppbError, ConflictError, NotFoundError, UsageError
+from appbundle.bundle.tasks import Rollback, Task
+from appbundle.errors import AppbError, ConflictError, ManifestError, NotFoundError, UsageError
 from appbundle.flows import describe, settings
 from appbundle.flows.describe import GenerationDiff
 from appbundle.names import AppName
@@ -236,6 +237,25 @@ def test_template_that_never_ends_is_ended(used: Node, make: Make) -> None:
     text = b"{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
     with pytest.raises(ConflictError, match="too long"):
         used.install(make(2, text=text))
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"services": (Service(name="hello", argv=("/bin/hello", "{{ token }}")),)},
+        {"services": (Service(name="hello", argv=("/x",), environment={"T": "{{token}}"}),)},
+        {"tasks": (Task(when="migrate", argv=("/bin/hello", "{{ token }}")),)},
+        {"services": (Service(name="hello", argv=("/bin/hello", "{{ nothing }}")),)},
+        {"services": (Service(name="hello", argv=("/bin/hello", "{{ port + 1 }}")),)},
+        {"services": (Service(name="task-migrate", argv=("/bin/hello",)),)},
+        {"templates": (Template(source="share/none.j2", target="share/public"),)},
+        {"settings": (Setting(name="state"),)},
+    ],
+)
+def test_declaration_that_cannot_be_filled_in_is_refused(make: Make, more: dict[str, Any]) -> None:
+    """No bundle shows a secret in a command line, or names what it does not have."""
+    with pytest.raises(ManifestError):
+        make(**more)
 
 
 def test_dry_run_checks_and_changes_nothing(used: Node) -> None:
