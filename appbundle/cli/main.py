@@ -43,6 +43,7 @@ COMMANDS = {
     "start": Entry("Running", "Start services."),
     "stop": Entry("Running", "Stop services; they stay stopped."),
     "restart": Entry("Running", "Restart services."),
+    "audit": Entry("Running", "Compare what services declare with what their processes have."),
     "supervise": Entry("Running", "Keep services running where there is no systemd."),
     "logs": Entry("Running", "Show what services have said."),
     "run": Entry("Running", "Run a service in the foreground, confined."),

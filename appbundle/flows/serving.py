@@ -8,14 +8,15 @@ from dataclasses import dataclass
 
 import msgspec
 
+from appbundle.bundle.services import Service
 from appbundle.errors import NotFoundError, UnsupportedError
 from appbundle.flows import configuration, keeper
 from appbundle.flows.context import Context
 from appbundle.flows.gate import Checker
-from appbundle.names import Version, escape, parse_app_name
-from appbundle.services import health, plan
+from appbundle.names import AppName, Version, escape, parse_app_name
+from appbundle.services import health, plan, users
 from appbundle.services.model import ABSENT, Backend, Instance, Key, Seen, Wanted
-from appbundle.store import generations, node
+from appbundle.store import generations, node, versions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,3 +182,21 @@ def _chosen(services: _Services, references: Sequence[str]) -> list[Key]:
             )
         found |= dict.fromkeys(keys)
     return list(found)
+
+
+def declared(context: Context, key: Key, version: Version) -> Service:
+    """What a version of an app, not always the current one, declares of a service.
+
+    Raises:
+        NotFoundError: It is not installed any more, or has no such service.
+    """
+    about = versions.read_about(context.layout, key.app, version)
+    for service in about.manifest.services if about else ():
+        if service.name == key.service:
+            return service
+    raise NotFoundError(f"{key.app} {version} declares no service {key.service}")
+
+
+def user_id(context: Context, app: AppName) -> int:
+    """The number of the user that an app's services run as."""
+    return users.number(context.layout, app)

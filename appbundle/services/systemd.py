@@ -200,6 +200,10 @@ class Systemd:
             return
         root = [] if self.is_live else [f"--root={self.layout.root}"]
         self._systemctl(*root, "enable" if enabled else "disable", "--quiet", "--", *names)
+        timers = [name for name in names if name.endswith(".timer")]
+        if timers and self.is_live:
+            # Nobody waits for a boot before a timer counts.
+            self._systemctl("start" if enabled else "stop", "--", *timers)
 
     def log_command(self, keys: Sequence[Key], *, lines: int, follow: bool) -> list[str]:
         """journalctl with the units of these services."""

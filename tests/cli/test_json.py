@@ -164,7 +164,7 @@ COMMANDS = {
 }
 
 
-SERVED = {"status", "start", "stop", "restart", "switch --confirm", "switch --resume"}
+SERVED = {"status", "audit", "start", "stop", "restart", "switch --confirm", "switch --resume"}
 """Commands that need services; tests/services/test_commands.py tries them on a booted node."""
 
 

@@ -9,6 +9,7 @@ pytestmark = [pytest.mark.root, pytest.mark.slow]
 
 COMMANDS = {
     "status": "status",
+    "audit": "audit",
     "start": "start web",
     "stop": "stop web/web",
     "restart": "restart web",
@@ -28,5 +29,6 @@ def test_documents_have_the_promised_keys(fleet: Fleet) -> None:
     fleet.node.appb("install", "--no-switch", str(fleet.bundle(version="2.0", release=2)))
     fleet.node.appb("switch", "web@2.0", "--confirm-within", "1h")
     for row, words in COMMANDS.items():
-        said = fleet.node.appb("--json", *words.split())
+        # Limits may have no controller here, which `audit` says with its exit code.
+        said = fleet.node.appb("--json", *words.split(), check=row != "audit")
         assert differences(said.document, parse(PROMISES[row])) == [], row
