@@ -85,6 +85,8 @@ def prepare(root: str, wish: Wish, *, create: bool = True) -> Prepared:
         ephemeral=wish.ephemeral,
         is_next=wish.is_next,
         overlays=installed.overlays(root, generation, name) if generation else (),
+        # Only root may read them, so whoever runs an app without privileges has none.
+        secrets=installed.secrets(root, generation, name) if generation and privileged else "",
     )
     return Prepared(service=service, user=user, plan=plan(service, user, place))
 

@@ -28,7 +28,9 @@ else:
     # What `json` itself reads with; without that package, which costs 7 ms for the sake of `re`.
     from _json import make_scanner
 
-RENDERED = ".rendered"
+RENDERED, SECRETS = ".rendered", ".secrets"
+_TASK = "task-"
+"""What the names of tasks begin with, which stand among the services of a generation."""
 """In a generation: files by app, and `APP.json` with its services, settings filled in."""
 DEFAULT_LIMITS = {"memory_bytes": 2 << 30, "tasks": 512, "cpu_percent": 0, "open_files": 65_536}
 """As `appbundle.bundle.services.Limits`."""
@@ -82,6 +84,12 @@ def overlays(root: str, generation: str, name: str) -> tuple[tuple[str, str], ..
             path = f"{below}/{each}" if below else each
             found.append((f"{top}/{path}", path))
     return tuple(sorted(found))
+
+
+def secrets(root: str, generation: str, name: str) -> str:
+    """The directory of an app's secrets in a generation, below the node's root; empty for none."""
+    path = f"{_GENERATIONS}/{generation}/{SECRETS}/{name}"
+    return path if os.path.isdir(os.path.join(root, path)) else ""
 
 
 def tree_path(root: str, name: str, version: str) -> str:
@@ -227,9 +235,10 @@ def _choose(name: str, services: list[dict[str, Any]], wanted: str) -> dict[str,
         raise NotFoundError(f"{name} has no service {wanted}", kept=_KEPT, hint=hint)
     if name in by_name:
         return by_name[name]
-    if len(by_name) > 1:
+    lasting = [each for each in services if not each["name"].startswith(_TASK)]
+    if len(lasting) != 1:
         raise UsageError(f"{name} has several services", kept=_KEPT, hint=f"name one: {names}")
-    return services[0]
+    return lasting[0]
 
 
 def _declared(

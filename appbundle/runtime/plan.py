@@ -18,6 +18,8 @@ MOUNT_POINTS = ("dev", "proc", "run", "tmp")
 HOST_FILES = ("etc/resolv.conf", "etc/hosts")
 NOTIFY_SOCKET = "run/notify"
 """Where a service says that it is ready; NOTIFY_SOCKET in its environment."""
+CREDENTIALS = "run/credentials"
+"""Where a service finds the app's secrets; CREDENTIALS_DIRECTORY in its environment."""
 
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 _DEVICE_LINKS = (
@@ -113,6 +115,7 @@ class Place(Value):
         ephemeral: What it writes vanishes with it.
         is_next: It is a service's second instance.
         overlays: Rendered files, below the node's root, and the files of the tree that they hide.
+        secrets: The directory of the app's secrets below the node's root, or empty.
     """
 
     root: str
@@ -121,6 +124,7 @@ class Place(Value):
     ephemeral: bool = False
     is_next: bool = False
     overlays: tuple[tuple[str, str], ...] = ()
+    secrets: str = ""
 
 
 class Plan(Value):
@@ -168,7 +172,7 @@ def plan(service: Service, user: User, place: Place) -> Plan:
         init=_init(service, user, place),
         service=_service(service, user, place),
         argv=service.argv,
-        environment=tuple(_environment(service, user).items()),
+        environment=tuple(_environment(service, user, place).items()),
         unprivileged=place.outer_ids is not None,
         entitlements=service.entitlements,
         notifies=service.ready == "notify",
@@ -271,6 +275,7 @@ def _init(service: Service, user: User, place: Place) -> tuple[do.Operation, ...
         *_directories(service, user, place),
         *_devices(service, privileged=place.outer_ids is None),
         *_host_paths(opened),
+        *_secrets(user, place),
         do.MakeReadOnly(path="run"),
         do.MakeReadOnly(path="dev"),
         *((do.BindHostFile(path=path) for path in HOST_FILES) if resolves else ()),
@@ -280,6 +285,15 @@ def _init(service: Service, user: User, place: Place) -> tuple[do.Operation, ...
         ),
         do.Pivot(),
     )
+
+
+def _secrets(user: User, place: Place) -> tuple[do.Operation, ...]:
+    if not place.secrets:
+        return ()
+    shown = views.ShowSecrets(
+        root=place.root, source=place.secrets, path=CREDENTIALS, uid=user.uid, gid=user.gid
+    )
+    return (shown,)
 
 
 def _processes(service: Service) -> tuple[do.Operation, ...]:
@@ -381,8 +395,9 @@ def _become(
     )
 
 
-def _environment(service: Service, user: User) -> dict[str, str]:
+def _environment(service: Service, user: User, place: Place) -> dict[str, str]:
     notify = {"NOTIFY_SOCKET": "/" + NOTIFY_SOCKET} if service.ready == "notify" else {}
+    secrets = {"CREDENTIALS_DIRECTORY": "/" + CREDENTIALS} if place.secrets else {}
     return {
         "PATH": PATH,
         "HOME": "/" + state_path(service.name),
@@ -390,5 +405,6 @@ def _environment(service: Service, user: User) -> dict[str, str]:
         "LANG": "C.UTF-8",
         "TMPDIR": "/tmp",  # noqa: S108 (the sandbox's own)
         **notify,
+        **secrets,
         **dict(service.environment),
     }

@@ -139,6 +139,49 @@ class BindOverlay(Operation):
         os.close(node_fd)
 
 
+class ShowSecrets(Operation):
+    """Copy an app's secrets into the new /run, for the service's user alone.
+
+    Args:
+        root: The node's root directory.
+        source: The directory below it, without links; only root reads it.
+        path: The directory in the tree, below `run`.
+        uid: Whose they are there.
+        gid: Likewise.
+    """
+
+    root: str
+    source: str
+    path: str
+    uid: int
+    gid: int
+
+    def describe(self) -> str:
+        return f"show the app's secrets at /{self.path} to user {self.uid}"
+
+    def execute(self, room: Room) -> None:
+        node_fd = os.open(self.root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        source_fd = mounts.open_beneath(node_fd, self.source)
+        os.mkdir(self.path, 0o700, dir_fd=room.root_fd)
+        target_fd = mounts.open_beneath(room.root_fd, self.path)
+        for name in os.listdir(f"/proc/self/fd/{source_fd}"):
+            self._copy(source_fd, target_fd, name)
+        os.chown(self.path, self.uid, self.gid, dir_fd=room.root_fd, follow_symlinks=False)
+        os.chmod(self.path, 0o500, dir_fd=room.root_fd)
+        for fd in (target_fd, source_fd, node_fd):
+            os.close(fd)
+
+    def _copy(self, source_fd: int, target_fd: int, name: str) -> None:
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+        with open(os.open(name, flags, dir_fd=source_fd), "rb") as file:
+            content = file.read()
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        fd = os.open(name, flags, 0o400, dir_fd=target_fd)
+        os.write(fd, content)
+        os.fchown(fd, self.uid, self.gid)
+        os.close(fd)
+
+
 class NameUser(Operation):
     """Put a passwd and a group file with the service's user over the tree's, where it has them."""
 

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from appbundle.bundle.services import Service, Socket
+from appbundle.bundle.settings import Setting
 from appbundle.names import AppName
 from appbundle.services import holder
 from appbundle.services.embedded.backend import Embedded
@@ -194,6 +195,15 @@ def test_bad_release_goes_back_by_itself(site: Site, change: str) -> None:
         assert site.get() == "web 1.0"
     assert set(answers) == {"web 1.0"}
     assert site.seen() is State.RUNNING
+
+
+def test_secret_is_a_file_of_the_service(site: Site) -> None:
+    """A service has the app's secrets as files, as it has under systemd."""
+    service = site.web(argv=("/bin/server", "--credential", "token"))
+    said = site.install(service, settings=(Setting(name="token", secret=True),))
+    assert said.status == 0, said
+    assert site.get() == run_cli(site.node, "get", "--reveal", "web", "token").stdout.strip()
+    assert len(site.get()) == 43
 
 
 def test_stopped_service_stays_stopped(site: Site) -> None:
