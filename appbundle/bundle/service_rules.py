@@ -39,6 +39,8 @@ def check_services(app: str, services: tuple[Service, ...], *, filled: bool = Fa
         raise ManifestError(f"more than {MAX_SERVICES} services")
     if len({service.name for service in services}) != len(services):
         raise ManifestError("two services have the same name")
+    for name in _shared_units(app, services):
+        raise ManifestError(f"service {app}: its socket {name} is also that of service {name}")
     for service in services:
         for problem in _problems(app, service, filled=filled):
             raise ManifestError(f"service {escape(service.name)}: {problem}")
@@ -69,6 +71,14 @@ def _problems(app: str, service: Service, *, filled: bool) -> Iterator[str]:
     yield from _reference_problems(service.after)
     yield from _limit_problems(service.limits)
     yield from entitlement_problems(service.entitlements)
+
+
+def _shared_units(app: str, services: tuple[Service, ...]) -> Iterator[str]:
+    """Sockets of the main service whose unit, `APP.NAME.socket`, another service's socket has."""
+    others = {s.name for s in services if s.name in {socket.name for socket in s.sockets}}
+    for service in services:
+        if service.name == app:
+            yield from (s.name for s in service.sockets if s.name in others - {app})
 
 
 def _is_reserved(name: str) -> bool:
@@ -106,7 +116,7 @@ def _socket_problems(app: str, sockets: tuple[Socket, ...], *, filled: bool) -> 
     if len({socket.name for socket in sockets}) != len(sockets) or len(sockets) > 16:
         yield "two sockets have one name, or there are more than 16"
     for socket in sockets:
-        if not _is_name(socket.name):
+        if not _is_name(socket.name) or socket.name in RESERVED:
             yield f"not a socket's name: {escape(socket.name)}"
         yield from listen_problems(app, socket.listen, filled=filled)
         if not 1 <= socket.backlog <= 65_535:
@@ -132,6 +142,8 @@ def _health_problems(health: Health, *, filled: bool) -> Iterator[str]:
         yield "health needs exactly one of http, tcp and command"
     if health.http and not health.http.startswith(("http://", "https://")):
         yield "health asks over http:// or https://"
+    if health.http and not _host_of(health.http):
+        yield "health asks no host"
     if not all(map(is_harmless, (health.http, health.tcp))):
         yield "health has control characters"
     for address in filter(None, (health.tcp, _host_of(health.http))):

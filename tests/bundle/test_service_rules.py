@@ -38,11 +38,15 @@ WRONG: dict[str, dict[str, object]] = {
     "two sockets of one name": {"sockets": (GOOD.sockets[0], GOOD.sockets[0])},
     "socket of another app": {"sockets": (Socket(name="a", listen="/run/other/s"),)},
     "socket that climbs": {"sockets": (Socket(name="a", listen="/run/web/../other/s"),)},
+    "socket with the name of second instances": {
+        "sockets": (Socket(name="next", listen="127.0.0.1:80"),)
+    },
     "socket without port": {"sockets": (Socket(name="a", listen="127.0.0.1"),)},
     "port": {"sockets": (Socket(name="a", listen="127.0.0.1:99999"),)},
     "two ways of health": {"health": Health(http="http://a/", tcp="a:1")},
     "no way of health": {"health": Health()},
     "scheme": {"health": Health(http="file:///etc/passwd")},
+    "no host": {"health": Health(http="http:///status")},
     "signal": {"stop": Stop(signal="KILLALL")},
     "endless stop": {"stop": Stop(timeout_s=0)},
     "calendar of what runs for ever": {"every": "daily"},
@@ -89,6 +93,16 @@ def test_every_entitlement_has_words() -> None:
     assert not any("{}" in phrase for phrase in said)
 
 
+def test_two_sockets_of_one_unit_are_refused() -> None:
+    """A main service's socket is not named as another service that has a socket of that name."""
+    (socket, *_) = GOOD.sockets
+    other = msgspec.structs.replace(GOOD, name="http")
+    elsewhere = msgspec.structs.replace(GOOD, name="admin")
+    check_services("web", (GOOD, elsewhere))
+    with pytest.raises(ManifestError, match="also that of service http"):
+        check_services("web", (GOOD, msgspec.structs.replace(other, sockets=(socket,))))
+
+
 VALUES = {
     Setting(name="a", type="integer"): ("-5", "5.0"),
     Setting(name="a", type="boolean"): ("true", "yes"),
@@ -111,21 +125,24 @@ def test_values_have_their_setting_s_type(setting: Setting, good: str, bad: str)
     assert value_problem(setting, bad) != ""
 
 
-@pytest.mark.parametrize(
-    ("settings", "templates", "tasks", "rollback"),
-    [
-        ((Setting(name="A"),), (), (), ()),
-        ((Setting(name="a", secret=True, default="x"),), (), (), ()),
-        ((Setting(name="a", type="port", default="0"),), (), (), ()),
-        ((Setting(name="a"), Setting(name="a")), (), (), ()),
-        ((), (Template(source="../a", target="b"),), (), ()),
-        ((), (Template(source="a", target="/etc/b"),), (), ()),
-        ((), (), (Task(when="migrate", argv=("db",)),), ()),
-        ((), (), (Task(when="migrate", argv=("/db",), timeout_s=0),), ()),
-        ((), (), (), (Rollback(below=5, kind="forbidden"),)),
-        ((), (), (), (Rollback(below=0, kind="code"),)),
-    ],
+WRONG_SETTINGS: tuple[
+    tuple[tuple[Setting, ...], tuple[Template, ...], tuple[Task, ...], tuple[Rollback, ...]],
+    ...,
+] = (
+    ((Setting(name="A"),), (), (), ()),
+    ((Setting(name="a", secret=True, default="x"),), (), (), ()),
+    ((Setting(name="a", type="port", default="0"),), (), (), ()),
+    ((Setting(name="a"), Setting(name="a")), (), (), ()),
+    ((), (Template(source="../a", target="b"),), (), ()),
+    ((), (Template(source="a", target="/etc/b"),), (), ()),
+    ((), (), (Task(when="migrate", argv=("db",)),), ()),
+    ((), (), (Task(when="migrate", argv=("/db",), timeout_s=0),), ()),
+    ((), (), (), (Rollback(below=5, kind="forbidden"),)),
+    ((), (), (), (Rollback(below=0, kind="code"),)),
 )
+
+
+@pytest.mark.parametrize(("settings", "templates", "tasks", "rollback"), WRONG_SETTINGS)
 def test_broken_rule_of_settings_is_refused(
     settings: tuple[Setting, ...],
     templates: tuple[Template, ...],
