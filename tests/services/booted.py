@@ -134,9 +134,12 @@ def booted() -> Iterator[Booted]:
         scratch.mkdir()
         shutil.rmtree(merged / "apps", ignore_errors=True)
         log = stack.enter_context((base / "console").open("wb"))
+        groups = _own_groups(stack, base.name)
         process = subprocess.Popen(
             [
+                *("/bin/sh", "-c", _JOIN, "sh", *map(str, groups), "--"),
                 *("systemd-nspawn", f"--directory={merged}", "--register=no", "--keep-unit"),
+                "--private-network",
                 *("--console=pipe", f"--bind={scratch}", "--quiet", "--kill-signal=SIGRTMIN+3"),
                 *("/bin/sh", "-c", "exec /lib/systemd/systemd"),
             ],
@@ -148,6 +151,25 @@ def booted() -> Iterator[Booted]:
         node = Booted(_init_of(process), merged, scratch)
         _wait_running(node, base / "console")
         yield node
+
+
+_JOIN = 'while [ "$1" != -- ]; do echo $$ > "$1/cgroup.procs"; shift; done; shift; exec "$@"'
+
+
+def _own_groups(stack: contextlib.ExitStack, name: str) -> list[Path]:
+    """Make control groups for one container: two in the same would move each other's processes."""
+    places = ("/sys/fs/cgroup/systemd", "/sys/fs/cgroup/unified", "/sys/fs/cgroup")
+    found = [Path(place) / name for place in places if Path(place, "cgroup.procs").exists()]
+    for group in found:
+        group.mkdir()
+        stack.callback(_remove_groups, group)
+    return found
+
+
+def _remove_groups(group: Path) -> None:
+    for here, _, _ in os.walk(group, topdown=False):
+        with contextlib.suppress(OSError):
+            os.rmdir(here)
 
 
 def _mount(stack: contextlib.ExitStack, target: Path, *words: str) -> None:
