@@ -7,6 +7,9 @@ sd_listen_fds(3), sd_notify(3), unix(7).
 from __future__ import annotations
 
 import errno
+
+# Not where it is needed: by then the sandbox has no library of ours to load it from.
+import fcntl
 import os
 
 from appbundle.errors import AppbError, ConflictError
@@ -189,8 +192,6 @@ class Readiness:
     def watch(self) -> None:
         """Have the kernel signal each message to this process, as SIGIO."""
         if self.socket is not None:
-            import fcntl
-
             fcntl.fcntl(self.socket.fileno(), fcntl.F_SETOWN, os.getpid())
             fcntl.fcntl(self.socket.fileno(), fcntl.F_SETFL, os.O_ASYNC | os.O_NONBLOCK)
 
@@ -247,8 +248,6 @@ def place(listening: Listening) -> dict[str, str]:
     """
     if not listening:
         return {}
-    import fcntl
-
     # Two steps, for a socket may lie where another one belongs.
     beyond = FIRST + len(listening)
     moved = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, beyond) for _, fd in listening]
@@ -265,8 +264,6 @@ def out_of_the_way(fd: int, listening: Listening) -> int:
     """Move a descriptor of our own to where no socket will be placed."""
     if fd >= FIRST + len(listening):
         return fd
-    import fcntl
-
     moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, FIRST + len(listening))
     os.close(fd)
     return moved

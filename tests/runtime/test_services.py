@@ -582,6 +582,17 @@ def test_taken_port_is_a_conflict(declared: Service) -> None:
     assert f"cannot listen on {address}" in done.stderr
 
 
+def test_sockets_are_passed_at_the_second_start_too(declared: Service) -> None:
+    """Nothing is loaded inside that only the first start, which makes directories, had loaded."""
+    port = _free_port()
+    listening = [{"name": "web", "listen": f"127.0.0.1:{port}"}]
+    # Without this machine's Python, which other tests put into the tree for their probes.
+    node = declared(sockets=listening, entitlements=["network-out"])
+    for _ in range(2):
+        done = run(node, "hello", "--", "/bin/sh", "-c", "echo $LISTEN_FDS $LISTEN_FDNAMES")
+        assert done.stdout == "1 web\n", done.stderr
+
+
 def test_inherited_sockets_are_passed_on(declared: Service) -> None:
     """What systemd or another manager has given to appb is the service's."""
     node = declared()
