@@ -586,8 +586,9 @@ def test_sockets_are_passed_at_the_second_start_too(declared: Service) -> None:
     """Nothing is loaded inside that only the first start, which makes directories, had loaded."""
     port = _free_port()
     listening = [{"name": "web", "listen": f"127.0.0.1:{port}"}]
-    # Without this machine's Python, which other tests put into the tree for their probes.
-    node = declared(sockets=listening, entitlements=["network-out"])
+    # Libraries for the shell, but not the Python that other tests put into the tree for probes.
+    opened = sorted({"network-out", *HAS_LIBRARIES})
+    node = declared(sockets=listening, entitlements=opened)
     for _ in range(2):
         done = run(node, "hello", "--", "/bin/sh", "-c", "echo $LISTEN_FDS $LISTEN_FDNAMES")
         assert done.stdout == "1 web\n", done.stderr
