@@ -116,6 +116,12 @@ class NoSpaceError(AppbError):
     kind = "no-space"
 
 
+class ServiceFailedError(AppbError):
+    """A service did not start, stop or reload as it should, or is not healthy."""
+
+    kind = "service-failed"
+
+
 class UnhealthyError(AppbError):
     """A switch was made, found unhealthy, and reverted."""
 

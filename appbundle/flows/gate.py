@@ -10,7 +10,7 @@ from urllib.parse import urlsplit, urlunsplit
 import msgspec
 
 from appbundle.bundle.services import Health, Service, Socket
-from appbundle.errors import AppbError
+from appbundle.errors import ServiceFailedError
 from appbundle.flows import configuration
 from appbundle.flows.context import Context
 from appbundle.services import health
@@ -24,12 +24,6 @@ _ACCEPT_S = 0.5
 """How long one connection may wait to be taken by anybody."""
 
 
-class StepFailedError(AppbError):
-    """A step of a transition failed; the transition decides what follows."""
-
-    kind = "service-failed"
-
-
 @dataclass(frozen=True, slots=True)
 class Checker:
     """Waits until an instance does its work, or says why it does not."""
@@ -41,7 +35,7 @@ class Checker:
         """Wait until it takes connections, and is healthy.
 
         Raises:
-            StepFailedError: It ended, takes none, or is not healthy.
+            ServiceFailedError: It ended, takes none, or is not healthy.
         """
         self.wait_accepting(instance, service)
         self.ask_health(instance, service)
@@ -59,14 +53,14 @@ class Checker:
             alive=lambda: self._why_dead(instance),
         )
         if not verdict.healthy:
-            raise StepFailedError(f"{instance} is not healthy: {verdict.why}")
+            raise ServiceFailedError(f"{instance} is not healthy: {verdict.why}")
 
     def _stay_up(self, instance: Instance, *, for_s: float) -> None:
         """Whoever cannot be asked must at least not end at once."""
         deadline = time.monotonic() + for_s
         while True:
             if why := self._why_dead(instance):
-                raise StepFailedError(f"{instance} is not running: {why}")
+                raise ServiceFailedError(f"{instance} is not running: {why}")
             if time.monotonic() >= deadline:
                 return
             time.sleep(_LOOK_S)
@@ -86,12 +80,12 @@ class Checker:
         while time.monotonic() < deadline:
             now = self.backend.observe([instance])[instance]
             if why := "" if now.is_up else now.why or f"it is {now.state.value}":
-                raise StepFailedError(f"{instance} is not running: {why}")
+                raise ServiceFailedError(f"{instance} is not running: {why}")
             family = accepting.family_of(now.pid) if now.pid else set()
             if accepting.accepts(addresses[0], family, timeout_s=_ACCEPT_S):
                 return
             time.sleep(0.05)
-        raise StepFailedError(
+        raise ServiceFailedError(
             f"{instance} takes no connection at {addresses[0][0]}:{addresses[0][1]} "
             f"in {service.ready_timeout_s} s"
         )

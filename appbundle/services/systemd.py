@@ -11,7 +11,7 @@ from appbundle.bundle import filling
 from appbundle.bundle.service_rules import TASK
 from appbundle.bundle.services import Service
 from appbundle.bundle.tasks import Task
-from appbundle.errors import AppbError
+from appbundle.errors import AppbError, ServiceFailedError
 from appbundle.layout import SECRETS, Layout
 from appbundle.names import AppName, escape
 from appbundle.services import running, units, users
@@ -37,12 +37,6 @@ _STATES = {
     "inactive": State.STOPPED,
     "failed": State.FAILED,
 }
-
-
-class ServiceFailedError(AppbError):
-    """A service did not start, stop or reload as it should."""
-
-    kind = "service-failed"
 
 
 @dataclass(frozen=True, slots=True)

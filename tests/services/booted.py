@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 BOOT_S = 60.0
+REPOSITORY = Path(__file__).resolve().parents[2]
 APPB = (sys.executable, "-m", "appbundle")
 
 
@@ -140,7 +141,15 @@ def booted() -> Iterator[Booted]:
                 *("/bin/sh", "-c", _JOIN, "sh", *map(str, groups), "--"),
                 *("systemd-nspawn", f"--directory={merged}", "--register=no", "--keep-unit"),
                 "--private-network",
-                *("--console=pipe", f"--bind={scratch}", "--quiet", "--kill-signal=SIGRTMIN+3"),
+                *(
+                    "--console=pipe",
+                    f"--bind={scratch}",
+                    "--quiet",
+                    # Inside, /tmp is another one, and the tests may lie there.
+                    f"--bind={REPOSITORY}",
+                    f"--bind={Path(sys.prefix)}",
+                    "--kill-signal=SIGRTMIN+3",
+                ),
                 *("/bin/sh", "-c", "exec /lib/systemd/systemd"),
             ],
             stdin=subprocess.DEVNULL,

@@ -19,12 +19,12 @@ import pytest
 
 from appbundle.bundle.services import Service, Socket
 from appbundle.bundle.settings import Setting
+from appbundle.errors import ServiceFailedError
 from appbundle.names import AppName
 from appbundle.services import holder
 from appbundle.services.embedded.backend import Embedded
 from appbundle.services.embedded.places import MARK
 from appbundle.services.model import Instance, Key, State
-from appbundle.services.systemd import ServiceFailedError
 from appbundle.system import daemons
 from tests.crash.support import Node, Said, argv, memory_directory, new_node, run_cli
 from tests.runtime.node import is_alive

@@ -9,10 +9,10 @@ import pytest
 from appbundle.bundle.services import Service
 from appbundle.bundle.settings import Setting
 from appbundle.bundle.tasks import Rollback, Task
+from appbundle.errors import ServiceFailedError
 from appbundle.flows import configuration
 from appbundle.names import AppName, Version
 from appbundle.services.embedded.backend import Embedded
-from appbundle.services.systemd import ServiceFailedError
 from appbundle.store import generations
 from tests.crash.support import Node
 from tests.services import apps

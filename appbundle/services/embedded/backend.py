@@ -13,7 +13,7 @@ from pathlib import Path
 from appbundle.bundle.service_rules import TASK
 from appbundle.bundle.services import Service
 from appbundle.bundle.tasks import Task
-from appbundle.errors import AppbError, UnsupportedError
+from appbundle.errors import AppbError, ServiceFailedError, UnsupportedError
 from appbundle.layout import Layout
 from appbundle.services import holder, users
 from appbundle.services.embedded import calendar, definitions, processes
@@ -23,7 +23,6 @@ from appbundle.services.embedded.node import control_of, is_supervised, start_de
 from appbundle.services.embedded.places import APPB, Places, line_of, name_of
 from appbundle.services.model import ABSENT, Instance, Key, Seen, State, Wanted
 from appbundle.services.running import renew, source_of_root
-from appbundle.services.systemd import ServiceFailedError
 from appbundle.system import files, process
 
 READY_FD = 3

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from appbundle.bundle.services import Service
-from appbundle.errors import AppbError, LockedError, UnsupportedError
+from appbundle.errors import AppbError, LockedError, ServiceFailedError, UnsupportedError
 from appbundle.layout import Layout
 from appbundle.names import AppName, Version
 from appbundle.services import holder, plan
@@ -28,7 +28,6 @@ from appbundle.services.embedded.control import Control, Program
 from appbundle.services.embedded.definitions import Defined, Definitions
 from appbundle.services.embedded.places import APPB, HOLDER, Places, line_of
 from appbundle.services.model import Instance, Key, Wanted
-from appbundle.services.systemd import ServiceFailedError
 from appbundle.system import daemons, process, signals
 
 _COMING_UP_S = 30.0

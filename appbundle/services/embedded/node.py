@@ -8,11 +8,10 @@ import os
 import time
 from collections.abc import Callable
 
-from appbundle.errors import UnsupportedError
+from appbundle.errors import ServiceFailedError, UnsupportedError
 from appbundle.services.embedded import s6
 from appbundle.services.embedded.control import Control
 from appbundle.services.embedded.places import Places
-from appbundle.services.systemd import ServiceFailedError
 from appbundle.system import daemons, process
 
 KINDS = ("s6", "supervisor")
