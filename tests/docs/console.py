@@ -115,13 +115,18 @@ def commands(block: Block) -> list[Command]:
 
 
 def run(
-    page: Sequence[Command], *, directory: Path, environment: Mapping[str, str]
+    page: Sequence[Command],
+    *,
+    directory: Path,
+    environment: Mapping[str, str],
+    within: Sequence[str] = (),
 ) -> list[Outcome]:
     """Run the commands of a page, one after the other in one bash.
 
     Args:
         directory: Where it starts.
         environment: All that it gets.
+        within: A program, with arguments, that runs bash elsewhere.
     """
     mark = secrets.token_hex(8)
     script = ["exec </dev/null 2>&1", "status=0"]
@@ -129,7 +134,7 @@ def run(
         # The status must survive what is printed in between: `$ echo $?` is an example, too.
         script += [f"(exit $status)\n{command.text}\nstatus=$?", f'printf "{mark} $status\\n"']
     finished = subprocess.run(
-        ["bash", "--noprofile", "--norc", "-c", "\n".join(script)],
+        [*within, "bash", "--noprofile", "--norc", "-c", "\n".join(script)],
         cwd=directory,
         env=environment,
         stdout=subprocess.PIPE,

@@ -7,6 +7,7 @@ Sections of the page are named where they are followed.
 
 import hashlib
 import io
+import ipaddress
 import json
 import re
 import struct
@@ -203,6 +204,11 @@ MANIFEST: dict[str, Any] = {
     "compression": "",
     "requires": {},
     "run": None,
+    "services": [],
+    "settings": [],
+    "templates": [],
+    "tasks": [],
+    "rollback": [],
     "outward": [],
     "directories": [],
     "links": [],
@@ -211,6 +217,78 @@ MANIFEST: dict[str, Any] = {
 }
 REQUIRES = {"architecture": "any", "base": "", "kernel": ""}
 RUN: dict[str, Any] = {"argv": ..., "environment": {}, "directory": "/", "network": "host"}
+INNER: dict[str, dict[str, Any]] = {
+    "requires": REQUIRES,
+    "run": RUN,
+    "services": {
+        "name": ...,
+        "argv": ...,
+        "kind": "long",
+        "every": "",
+        "environment": {},
+        "directory": "/",
+        "sockets": [],
+        "ready": "exec",
+        "ready_timeout_s": 60,
+        "health": None,
+        "stop": {},
+        "reload": "",
+        "after": [],
+        "change": "restart",
+        "limits": {},
+        "entitlements": [],
+    },
+    "sockets": {"name": ..., "listen": ..., "backlog": 511},
+    "health": {
+        "http": "",
+        "tcp": "",
+        "command": [],
+        "grace_s": 30,
+        "attempts": 3,
+        "interval_s": 1,
+        "timeout_s": 5,
+    },
+    "stop": {"signal": "TERM", "timeout_s": 30},
+    "limits": {
+        "memory_bytes": 1 << 31,
+        "tasks": 512,
+        "cpu_percent": 0,
+        "open_files": 65_536,
+    },
+    "settings": {
+        "name": ...,
+        "type": "text",
+        "default": "",
+        "help": "",
+        "secret": False,
+        "choices": [],
+    },
+    "templates": {"source": ..., "target": ...},
+    "tasks": {
+        "when": ...,
+        "argv": ...,
+        "environment": {},
+        "timeout_s": 600,
+        "entitlements": [],
+    },
+    "rollback": {"below": ..., "kind": ..., "reason": ""},
+}
+"""The tables of objects, by the key under which they stand, alone or in a list."""
+ROWS = {"links": (str, str), "files": (str, int, str, bool, int), "frames": (int, int, str)}
+NUMBERS = ("format", "release", "below")
+"""Required keys that are no texts."""
+SIGNALS = ("TERM", "INT", "QUIT", "HUP", "USR1", "USR2", "WINCH", "KILL")
+CAPABILITIES = (
+    *("chown", "dac_override", "dac_read_search", "fowner", "fsetid", "kill", "setgid"),
+    *("setuid", "setpcap", "linux_immutable", "net_bind_service", "net_broadcast"),
+    *("net_admin", "net_raw", "ipc_lock", "ipc_owner", "sys_module", "sys_rawio"),
+    *("sys_chroot", "sys_ptrace", "sys_pacct", "sys_admin", "sys_boot", "sys_nice"),
+    *("sys_resource", "sys_time", "sys_tty_config", "mknod", "lease", "audit_write"),
+    *("audit_control", "setfcap", "mac_override", "mac_admin", "syslog", "wake_alarm"),
+    *("block_suspend", "audit_read", "perfmon", "bpf", "checkpoint_restore"),
+)
+PLACE = r"\{\{ *([a-z][a-z0-9_]*) *\}\}"
+BUILT_IN = {"app", "version", "state"}
 
 
 def read_manifest(file: BinaryIO, said: Mapping[str, str]) -> dict[str, Any]:
@@ -235,11 +313,10 @@ def read_canonical(raw: bytes) -> dict[str, Any]:
         document = json.loads(raw)
         check_kind(document, dict)
         manifest = complete(document, MANIFEST)
-        manifest["requires"] = complete(manifest["requires"], REQUIRES)
-        if manifest["run"] is not None:
-            manifest["run"] = complete(manifest["run"], RUN)
-        check_kinds(manifest)
-        again = json.dumps(shorten(manifest), ensure_ascii=False, separators=(",", ":")).encode()
+        check_kinds(manifest, MANIFEST)
+        again = json.dumps(
+            shorten(manifest, MANIFEST), ensure_ascii=False, separators=(",", ":")
+        ).encode()
     except (ValueError, RecursionError, KeyError, TypeError) as error:
         raise Refused("the manifest is malformed") from error
     need(again == raw, "the manifest is not in canonical form")
@@ -247,25 +324,43 @@ def read_canonical(raw: bytes) -> dict[str, Any]:
     return manifest
 
 
-def complete(found: dict[str, Any], table: Mapping[str, Any]) -> dict[str, Any]:
-    """Put an object's keys into the order of its table, defaults included."""
+def complete(found: Any, table: Mapping[str, Any]) -> dict[str, Any]:
+    """Put an object's keys into the order of its table, defaults included; so with those in it."""
     check_kind(found, dict)
     need(found.keys() <= table.keys(), "an unknown key")
     whole = {key: found.get(key, default) for key, default in table.items()}
     need(... not in whole.values(), "a required key is missing")
+    for key in filter(lambda key: has_objects(key, table), whole):
+        if type(table[key]) is list:
+            check_kind(whole[key], list)
+            whole[key] = [complete(each, INNER[key]) for each in whole[key]]
+        elif whole[key] is not None:
+            whole[key] = complete(whole[key], INNER[key])
     return whole
 
 
-def shorten(manifest: dict[str, Any]) -> dict[str, Any]:
+def has_objects(key: str, table: Mapping[str, Any]) -> bool:
+    """Whether an object, or a list of them, stands under a key; `tasks` of limits is a number."""
+    return key in INNER and type(table[key]) is not int
+
+
+def shorten(whole: Mapping[str, Any], table: Mapping[str, Any]) -> dict[str, Any]:
     """Leave out whatever is the default."""
+    short = {}
+    for key, value in whole.items():
+        if has_objects(key, table) and value is not None:
+            many = [shorten(each, INNER[key]) for each in objects(value)]
+            value = many if type(value) is list else many[0]
+        if value != table[key]:
+            short[key] = value
+    return short
 
-    def short(whole: dict[str, Any], table: Mapping[str, Any]) -> dict[str, Any]:
-        return {key: value for key, value in whole.items() if value != table[key]}
 
-    inner = {"requires": short(manifest["requires"], REQUIRES)}
-    if manifest["run"] is not None:
-        inner["run"] = short(manifest["run"], RUN)
-    return short(manifest | inner, MANIFEST)
+def objects(value: Any) -> list[dict[str, Any]]:
+    """The objects under a key of INNER: in a list, alone, or none."""
+    if type(value) is list:
+        return value
+    return [] if value is None else [value]
 
 
 def check_kind(value: object, *kinds: type) -> None:
@@ -273,28 +368,28 @@ def check_kind(value: object, *kinds: type) -> None:
     need(type(value) in kinds, "a value of another kind")
 
 
-def check_kinds(manifest: dict[str, Any]) -> None:
+def check_kinds(whole: Mapping[str, Any], table: Mapping[str, Any]) -> None:
     """Check the kind of every value."""
-    rows = {"links": (str, str), "files": (str, int, str, bool, int), "frames": (int, int, str)}
-    for key, value in manifest.items():
-        if key in rows:
+    for key, value in whole.items():
+        default = table[key]
+        if has_objects(key, table):
+            for each in objects(value):
+                check_kinds(each, INNER[key])
+        elif key in ROWS:
             check_kind(value, list)
             for row in value:
                 check_kind(row, list)
-                for each, kind in zip(row, rows[key], strict=True):
+                for each, kind in zip(row, ROWS[key], strict=True):
                     check_kind(each, kind)
-        elif key in ("outward", "directories"):
-            check_texts(value)
-        elif key in ("format", "release", "created"):
-            check_kind(value, int)
-        elif key == "requires":
+        elif key == "environment":
+            check_kind(value, dict)
             check_texts(list(value.values()))
-        elif key == "run" and value is not None:
-            check_texts(value["argv"])
-            check_kind(value["environment"], dict)
-            check_texts([*value["environment"].values(), value["directory"], value["network"]])
-        elif key != "run":
-            check_kind(value, str)
+        elif key == "argv" or default == []:
+            check_texts(value)
+        elif default is ...:
+            check_kind(value, int if key in NUMBERS else str)
+        else:
+            check_kind(value, type(default))
 
 
 def check_texts(values: object) -> None:
@@ -328,6 +423,9 @@ def check_rules(manifest: dict[str, Any]) -> None:
     need(re.fullmatch(r"([0-9]{1,4}(\.[0-9]{1,4})(\.[0-9]{1,6})?)?", requires["kernel"]), "kernel")
     if manifest["run"] is not None:
         check_run(manifest["run"])
+    check_services(manifest)
+    check_settings(manifest)
+    check_tasks(manifest)
     check_tree(manifest)
     check_frames(manifest)
 
@@ -341,6 +439,210 @@ def check_run(run: dict[str, Any]) -> None:
         need(len(text) <= 32_768 and harmless(text), "a text of run")
     for name in run["environment"]:
         need(re.fullmatch("[A-Za-z_][A-Za-z0-9_]{0,127}", name, re.ASCII), "a variable")
+
+
+# Services -----------------------------------------------------------------------------------------
+
+
+def check_services(manifest: dict[str, Any]) -> None:
+    """All services, and what they have together."""
+    app, services = manifest["name"], manifest["services"]
+    by_name = {each["name"]: [socket["name"] for socket in each["sockets"]] for each in services}
+    need(len(services) <= 64 and len(by_name) == len(services), "as many services, or their names")
+    for name in by_name.get(app, []):
+        need(name == app or name not in by_name.get(name, []), "two sockets of one unit")
+    for service in services:
+        check_service(app, service, named_settings(manifest))
+
+
+def named_settings(manifest: dict[str, Any]) -> set[str]:
+    """What may stand in a place."""
+    return BUILT_IN | {each["name"] for each in manifest["settings"] if not each["secret"]}
+
+
+def check_service(app: str, service: dict[str, Any], known: Collection[str]) -> None:
+    """One service."""
+    name = service["name"]
+    need(re.fullmatch(NAME, name, re.ASCII), "a service's name")
+    need(name == app or (name != "next" and not name.startswith("task-")), "a reserved name")
+    check_command(service, known)
+    need(service["kind"] in ("long", "once"), "kind")
+    need(re.fullmatch("([A-Za-z0-9*:,./~ -]{1,100})?", service["every"], re.ASCII), "every")
+    need(not service["every"] or service["kind"] == "once", "every of what runs for ever")
+    need(service["directory"].startswith("/") and harmless(service["directory"]), "directory")
+    names = {socket["name"] for socket in service["sockets"]}
+    need(len(names) == len(service["sockets"]) <= 16, "sockets")
+    for socket in service["sockets"]:
+        need(re.fullmatch(NAME, socket["name"], re.ASCII), "a socket's name")
+        need(socket["name"] != "next", "a reserved name of a socket")
+        need(1 <= socket["backlog"] <= 65_535, "backlog")
+        if not has_place(socket["listen"], known):
+            check_listen(app, socket["listen"])
+    need(service["ready"] in ("exec", "notify", "socket"), "ready")
+    need(service["ready"] != "socket" or service["health"] is not None, "ready without health")
+    need(1 <= service["ready_timeout_s"] <= 3600, "ready_timeout_s")
+    if service["health"] is not None:
+        check_health(service["health"], known)
+    need(service["stop"]["signal"] in SIGNALS, "the signal to stop")
+    need(1 <= service["stop"]["timeout_s"] <= 3600, "the time to stop")
+    need(service["reload"] in ("", *SIGNALS), "the signal to reload")
+    for each in service["after"]:
+        need(all(re.fullmatch(NAME, p, re.ASCII) for p in each.split("/", 1)), "after")
+    need(service["change"] in ("restart", "overlap", "reload", "keep"), "change")
+    need(service["change"] != "overlap" or service["sockets"], "overlap without sockets")
+    need(service["change"] != "reload" or service["reload"], "reload without a signal")
+    limits = service["limits"]
+    need(1 << 20 <= limits["memory_bytes"] <= 1 << 50, "memory")
+    need(1 <= limits["tasks"] <= 1 << 22, "tasks")
+    need(0 <= limits["cpu_percent"] <= 100_000, "processor")
+    need(16 <= limits["open_files"] <= 1 << 20, "open files")
+
+
+def check_command(described: dict[str, Any], known: Collection[str]) -> None:
+    """What services and tasks have in common: a program, its variables, its entitlements."""
+    argv, environment = described["argv"], described["environment"]
+    need(argv and argv[0].startswith("/"), "the program")
+    for text in (*argv, *environment.values()):
+        need(len(text) <= 32_768, "a long text")
+        has_place(text, known)
+    for name in environment:
+        need(re.fullmatch("[A-Za-z_][A-Za-z0-9_]{0,127}", name, re.ASCII), "a variable")
+        need(not name.startswith(("LD_", "LISTEN_")), "a variable of others")
+        need(name not in ("GCONV_PATH", "NOTIFY_SOCKET"), "a variable of others")
+    need(described["entitlements"] == sorted(set(described["entitlements"])), "entitlements' order")
+    for each in described["entitlements"]:
+        check_entitlement(each)
+
+
+def check_entitlement(text: str) -> None:
+    """One entitlement."""
+    kind, colon, argument = text.partition(":")
+    if not colon:
+        plain = "network-out listen bind-low netlink procfs jit nice namespaces"
+        need(kind in plain.split(), "an entitlement")
+    elif kind == "capability":
+        need(argument in CAPABILITIES, "a capability")
+    else:
+        need(kind in ("read", "write", "device"), "an entitlement")
+        need(re.fullmatch("/[A-Za-z0-9._+@/-]{1,255}", argument, re.ASCII), "a path")
+        need(not {"", ".", ".."} & set(argument.split("/")[1:]), "a path's parts")
+        need(kind != "device" or argument.startswith("/dev/"), "a device")
+
+
+def has_place(text: str, known: Collection[str]) -> bool:
+    """Check the places in a text, and say whether there are any."""
+    need(harmless(text), "a text")
+    names = re.findall(PLACE, text, re.ASCII)
+    need("{{" not in re.sub(PLACE, "", text, flags=re.ASCII), "a malformed place")
+    need(set(names) <= set(known), "a place for no setting")
+    return bool(names)
+
+
+def check_port(text: str) -> None:
+    """A port's number."""
+    need(re.fullmatch("[0-9]{1,5}", text, re.ASCII) and 1 <= int(text) <= 65_535, "a port")
+
+
+def check_listen(app: str, listen: str) -> None:
+    """Where a socket listens."""
+    if listen.startswith("/"):
+        need(re.fullmatch("[A-Za-z0-9._/-]+", listen, re.ASCII), "a socket's path")
+        need(listen.startswith(f"/run/{app}/") and len(listen) <= 95, "a socket's path")
+        need(not {"", ".", ".."} & set(listen.split("/")[1:]), "a socket's path")
+    else:
+        address, _, port = listen.rpartition(":")
+        need(re.fullmatch(r"[0-9.]+|\*|\[[0-9A-Fa-f:.]+\]", address, re.ASCII), "an address")
+        check_port(port)
+
+
+def check_health(health: dict[str, Any], known: Collection[str]) -> None:
+    """How a service is asked."""
+    need(sum(bool(health[key]) for key in ("http", "tcp", "command")) == 1, "one way of health")
+    need(0 <= health["grace_s"] <= 3600 and 1 <= health["attempts"] <= 1000, "patience")
+    need(1 <= health["interval_s"] <= 600 and 1 <= health["timeout_s"] <= 600, "times of health")
+    if health["command"]:
+        need(health["command"][0].startswith("/"), "the program of health")
+        need(all(len(each) <= 32_768 and harmless(each) for each in health["command"]), "its words")
+    has_place(health["http"], known)
+    has_place(health["tcp"], known)
+    if health["http"]:
+        need(re.match("https?://", health["http"]), "the scheme")
+        host = re.split("[/?#]", health["http"].partition("//")[2], maxsplit=1)[0]
+        check_host(host, known, needs_port=False)
+    if health["tcp"]:
+        check_host(health["tcp"], known, needs_port=True)
+
+
+def check_host(text: str, known: Collection[str], *, needs_port: bool) -> None:
+    """`HOST:PORT`, unless there is a place in it."""
+    if has_place(text, known):
+        return
+    found = re.fullmatch(r"([0-9A-Za-z._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]+)?", text, re.ASCII)
+    port = found[2] if found else None
+    need(found and (port or not needs_port), "a host")
+    if port:
+        check_port(port[1:])
+
+
+# Settings and templates, Tasks and going back -----------------------------------------------------
+
+
+def check_settings(manifest: dict[str, Any]) -> None:
+    """All settings and templates."""
+    settings, templates = manifest["settings"], manifest["templates"]
+    need(len({each["name"] for each in settings}) == len(settings) <= 256, "settings")
+    need(len({each["target"] for each in templates}) == len(templates), "templates")
+    files = {row[0] for row in manifest["files"]}
+    need(all({each["source"], each["target"]} <= files for each in templates), "a template's file")
+    for setting in settings:
+        need(re.fullmatch("[a-z][a-z0-9_]{0,62}", setting["name"], re.ASCII), "a setting's name")
+        need(setting["name"] not in BUILT_IN, "a setting's name")
+        need(len(setting["help"]) <= 1000 and harmless(setting["help"]), "help")
+        need(setting["type"] in ("text", "integer", "boolean", "port", "address"), "type")
+        if setting["secret"]:
+            plain = setting["type"] == "text" and not setting["choices"] and not setting["default"]
+            need(plain, "a secret")
+        else:
+            for value in (*setting["choices"], setting["default"]):
+                check_value(setting, value)
+
+
+def check_value(setting: dict[str, Any], value: str) -> None:
+    """A value of a setting."""
+    need(len(value) <= 4096 and harmless(value), "a value")
+    kind, choices = setting["type"], setting["choices"]
+    if kind == "text" and not value:
+        return
+    need(not choices or value in choices, "another value than the choices")
+    if kind == "integer":
+        need(re.fullmatch("-?[0-9]{1,18}", value, re.ASCII), "an integer")
+    elif kind == "boolean":
+        need(value in ("true", "false"), "a boolean")
+    elif kind == "port":
+        need(re.fullmatch("[0-9]+", value, re.ASCII) and 1 <= int(value) <= 65_535, "a port")
+    elif kind == "address":
+        try:
+            ipaddress.ip_address(value)
+        except ValueError as error:
+            raise Refused("an address") from error
+
+
+def check_tasks(manifest: dict[str, Any]) -> None:
+    """All tasks, and what going back means."""
+    tasks = manifest["tasks"]
+    need(len({each["when"] for each in tasks}) == len(tasks), "two tasks at once")
+    for task in tasks:
+        need(task["when"] in ("migrate", "snapshot", "restore"), "when")
+        need(1 <= task["timeout_s"] <= 86_400, "the time of a task")
+        check_command(task, named_settings(manifest))
+    for rule in manifest["rollback"]:
+        need(0 < rule["below"] < 1 << 53, "below")
+        need(rule["kind"] in ("code", "with-state", "forbidden"), "kind")
+        need(len(rule["reason"]) <= 1000 and harmless(rule["reason"]), "reason")
+        need(rule["reason"] or rule["kind"] == "code", "no reason")
+
+
+# The tree -----------------------------------------------------------------------------------------
 
 
 def check_tree(manifest: dict[str, Any]) -> None:

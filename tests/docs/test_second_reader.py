@@ -5,8 +5,14 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from appbundle.bundle.services import Health, Limits, Service, Socket, Stop
+from appbundle.bundle.settings import Setting, Template
+from appbundle.bundle.tasks import Rollback, Task
+from appbundle.errors import ManifestError
+from tests.bundle import test_service_rules
 from tests.bundles import WEB, Draft, Entry, File, Link, Node, complete, draft, make_node, new_key
 from tests.bundles import read_tree as read_literal
 from tests.docs import second_reader
@@ -109,6 +115,129 @@ def test_what_appb_refuses_the_page_refuses(node: Node, make: Callable[[], Draft
     """A correctly signed bundle that breaks a rule breaks one that stands on the page."""
     with pytest.raises(Refused):
         read(node.write(make()))
+
+
+FULL = Service(
+    name="http",
+    argv=("/bin/web", "--port={{ port }}", "}} as it is"),
+    kind="long",
+    environment={"URL": "http://{{host}}:{{  port  }}/", "A": ""},
+    directory="/var/lib/web",
+    sockets=(
+        Socket(name="http", listen="{{ host }}:{{ port }}"),
+        Socket(name="six", listen="[::1]:80", backlog=1),
+        Socket(name="all", listen="*:65535"),
+        Socket(name="path", listen="/run/web/a.sock"),
+    ),
+    ready="socket",
+    health=Health(http="https://[::1]:{{ port }}/health?all#now", grace_s=0, attempts=1),
+    stop=Stop(signal="QUIT"),
+    reload="HUP",
+    after=("database", "queue/broker"),
+    change="reload",
+    limits=Limits(cpu_percent=50, memory_bytes=1 << 20),
+    entitlements=("bind-low", "capability:bpf", "device:/dev/kvm", "read:/srv/a+b@c", "write:/x"),
+)
+SERVING: dict[str, dict[str, object]] = {
+    "defaults-said": {
+        "services": (
+            Service(name="web", argv=("/bin/web",), stop=Stop(timeout_s=30), limits=Limits()),
+        )
+    },
+    "what-the-wrong-ones-begin-with": {"services": (test_service_rules.GOOD,)},
+    "everything": {
+        "services": (
+            FULL,
+            Service(name="job", argv=("/bin/web",), kind="once", every="*-*-01 02:00"),
+            Service(name="web", argv=("/bin/web",), health=Health(command=("/bin/web", "{{"))),
+            Service(name="tcp", argv=("/bin/web",), health=Health(tcp="localhost:80")),
+        ),
+        "settings": (
+            Setting(name="port", type="port", default="080"),
+            Setting(name="host", type="address", default="127.0.0.1", help="where"),
+            Setting(name="mode", choices=("fast", "safe")),
+            Setting(name="count", type="integer", default="-1", choices=("-1", "2")),
+            Setting(name="on", type="boolean", default="false"),
+            Setting(name="password", secret=True),
+        ),
+        "templates": (Template(source="lib/one.py", target="lib/two.py"),),
+        "tasks": (
+            Task(when="restore", argv=("/bin/web", "{{ state }}"), entitlements=("jit",)),
+            Task(when="migrate", argv=("/bin/web",), timeout_s=86_400, environment={"B": "1"}),
+        ),
+        "rollback": (
+            Rollback(below=7, kind="forbidden", reason="the disk has another form"),
+            Rollback(below=9, kind="code"),
+        ),
+    },
+}
+
+
+@pytest.mark.parametrize("keys", SERVING.values(), ids=list(SERVING))
+def test_both_readers_read_services(node: Node, keys: dict[str, object]) -> None:
+    """What may be declared of services and settings is read by both, with the same defaults."""
+    made = draft(WEB).change(**keys)
+    node.install(node.write(made))
+    manifest = read(node.write(made)).manifest
+    for key in keys:
+        assert manifest[key] == spelled_out(getattr(made.manifest, key))
+
+
+def spelled_out(value: object) -> object:
+    """Structures as objects with all their keys."""
+    if isinstance(value, msgspec.Struct):
+        return {key: spelled_out(getattr(value, key)) for key in value.__struct_fields__}
+    if isinstance(value, tuple):
+        return [spelled_out(each) for each in value]
+    return value
+
+
+@pytest.mark.parametrize(
+    "change", test_service_rules.WRONG.values(), ids=list(test_service_rules.WRONG)
+)
+def test_wrong_service_is_refused(node: Node, change: dict[str, object]) -> None:
+    """A signed service that breaks a rule is refused by appb, and by the page."""
+    service = msgspec.structs.replace(test_service_rules.GOOD, **change)
+    path = node.write(draft(WEB).change(services=(service,)))
+    with pytest.raises(ManifestError):
+        node.install(path)
+    with pytest.raises(Refused):
+        read(path)
+
+
+PLACED = Service(
+    name="a", argv=("/bin/web", "{{ port }}"), sockets=(Socket(name="a", listen="*:1"),)
+)
+TOGETHER: dict[str, dict[str, object]] = {
+    "no-such-setting": {"services": (PLACED,)},
+    "secret": {"services": (PLACED,), "settings": (Setting(name="port", secret=True),)},
+    "not-a-place": {"services": (msgspec.structs.replace(PLACED, argv=("/bin/web", "{{ 1 }}")),)},
+    "built-in": {"settings": (Setting(name="state"),)},
+    "two-of-one-name": {"services": (FULL, FULL), "settings": SERVING["everything"]["settings"]},
+    "two-sockets-of-one-unit": {
+        "services": (
+            msgspec.structs.replace(PLACED, argv=("/bin/web",)),
+            msgspec.structs.replace(PLACED, name="web", argv=("/bin/web",)),
+        )
+    },
+    "template-of-no-file": {"templates": (Template(source="lib/one.py", target="lib/none"),)},
+    **{
+        f"settings-{at}": dict(
+            zip(("settings", "templates", "tasks", "rollback"), case, strict=True)
+        )
+        for at, case in enumerate(test_service_rules.WRONG_SETTINGS)
+    },
+}
+
+
+@pytest.mark.parametrize("keys", TOGETHER.values(), ids=list(TOGETHER))
+def test_wrong_declarations_are_refused(node: Node, keys: dict[str, object]) -> None:
+    """What does not fit together is refused by appb, and by the page."""
+    made = draft(WEB).change(**keys)
+    with pytest.raises(ManifestError):
+        node.install(node.write(made))
+    with pytest.raises(Refused):
+        read(node.write(made))
 
 
 @pytest.mark.parametrize("make", test_frames.FRAMES.values(), ids=list(test_frames.FRAMES))
