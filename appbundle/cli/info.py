@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -10,6 +10,9 @@ from appbundle.cli import complete, shapes
 from appbundle.cli.session import Session, size, when
 from appbundle.errors import UsageError
 from appbundle.names import escape
+
+if TYPE_CHECKING:
+    from appbundle.bundle.manifest import Manifest
 
 
 @click.command(name="info")
@@ -52,10 +55,12 @@ def info_command(session: Session, what: str, statement: bool, signature: int | 
         return
     described = describe.info(context, what)
     document = shapes.about(described.about) | {"signatures": describe_signatures(described.signed)}
-    session.result(document, _words(document))
+    session.result(document, _words(document, described.about.manifest))
 
 
-def _words(document: dict[str, Any]) -> str:
+def _words(document: dict[str, Any], manifest: "Manifest") -> str:
+    from appbundle.bundle.declared import declared
+
     rows: list[tuple[str, str]] = []
     for key, value in document.items():
         match key, value:
@@ -67,8 +72,12 @@ def _words(document: dict[str, Any]) -> str:
                 rows += [("signed by", f"{each['fingerprint']}") for each in value]
             case "requires" | "run", dict():
                 rows += [(f"{key} {inner}", _word(each)) for inner, each in value.items() if each]
+            case "services", list():
+                rows += declared(manifest)
             case (("files" | "format" | "signers"), _):
                 pass
+            case (("settings" | "templates" | "tasks" | "rollback"), _):
+                pass  # Said with services.
             case _, "" | None:
                 pass
             case _:

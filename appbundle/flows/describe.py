@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from appbundle.bundle.declared import declared
 from appbundle.bundle.manifest import Manifest
 from appbundle.bundle.statement import Signed
 from appbundle.errors import UsageError
@@ -222,6 +223,10 @@ def _field_differences(one: Manifest, two: Manifest) -> Iterable[tuple[str, str,
         before, after = getattr(one, name), getattr(two, name)
         if before != after:
             yield name, _show(before), _show(after)
+    old, new = dict(declared(one)), dict(declared(two))
+    for name in dict.fromkeys((*old, *new)):
+        if old.get(name) != new.get(name):
+            yield name, old.get(name, "-"), new.get(name, "-")
 
 
 def _show(value: object) -> str:

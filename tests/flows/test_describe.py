@@ -3,8 +3,10 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from appbundle.bundle.services import Service
 from appbundle.errors import AppbError, NotFoundError, UnknownKeyError, UsageError
 from appbundle.flows import describe
 from tests.bundles import picture
@@ -58,6 +60,27 @@ def test_diff_of_versions_names_every_entry(upgraded: Node) -> None:
         ("old/x", "file 0644 2 bytes", None, -2),
     ]
     assert found.fields == (("release", "1", "2"),)
+
+
+def test_openings_are_said_in_words(node: Node, memory: Path) -> None:
+    """What a service may do is said as a sentence, by info and where two versions differ in it."""
+    service = Service(name="web", argv=("/bin/web", "two words"), environment={"A": "b c"})
+    wider = msgspec.structs.replace(service, entitlements=("listen", "read:/srv"), change="keep")
+    for release, each in ((1, service), (2, wider)):
+        node.install(make_bundle(memory, "web", f"{release}.0", release=release, services=(each,)))
+    found = describe.diff(node.context(), "web@1.0", "web@2.0")
+    assert isinstance(found, describe.VersionDiff)
+    may = "listens on the host's network; reads the host's /srv"
+    assert found.fields == (
+        ("release", "1", "2"),
+        ("service web change", "-", "keep"),
+        ("service web may", "-", may),
+    )
+    lines = run_cli(node, "info", "web").stdout.splitlines()
+    assert [line.split("  ")[0] for line in lines if line.startswith("service")] == [
+        *("service web", "service web environment", "service web change", "service web may")
+    ]
+    assert any(line.endswith(may) for line in lines)
 
 
 def test_diff_of_equals_is_empty(upgraded: Node) -> None:
