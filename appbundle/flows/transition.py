@@ -246,6 +246,9 @@ class _Transition:
         wanted, service = self._services[key]
         second = Instance(key, is_next=True)
         private = on_trial(service)
+        # A switch that died here may have left its own.
+        self.backend.stop(second)
+        self.backend.forget_next(key)
         self.backend.define_next(wanted, private, shared=False)
         self.backend.start(second)
         self._checker.ask_health(second, private)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -83,11 +84,12 @@ class Systemd:
     def forget_next(self, key: Key) -> None:
         """Remove the units of a second instance."""
         stem = units.next_name(key.app, key.service).removesuffix("service")
-        for path in self._directory.glob(f"{stem}*"):
-            if path.suffix == ".socket":
-                self._systemctl("stop", "--", path.name)
+        found = sorted(self._directory.glob(f"{stem}*"))
+        for path in found:
+            self._close_trial(path.name)
             path.unlink()
-        self._reload_manager()
+        if found:
+            self._reload_manager()
 
     def _place(self, wanted: Wanted, user: str, *, current: bool) -> Place:
         layout = self.layout
@@ -119,6 +121,7 @@ class Systemd:
         changed = False
         for name in self._own_files():
             if name not in texts:
+                self._close_trial(name)
                 (self._directory / name).unlink()
                 changed = True
         for name, text in texts.items():
@@ -129,6 +132,12 @@ class Systemd:
         if changed:
             files.fsync_directory(self._directory)
         return changed
+
+    def _close_trial(self, name: str) -> None:
+        """Sockets of a trial that died end with their units; an instance that covers goes on."""
+        if f".{units.NEXT}." in name and name.endswith(".socket") and self.is_live:
+            with contextlib.suppress(process.ProgramError):
+                self._systemctl("stop", "--", name)
 
     def _own_files(self) -> Iterator[str]:
         for path in sorted(self._directory.iterdir()):
@@ -164,7 +173,12 @@ class Systemd:
 
     def stop(self, instance: Instance) -> None:
         """Stop it with its sockets and wait until it has ended."""
-        self._act("stop", instance)
+        try:
+            self._act("stop", instance)
+        except ServiceFailedError:
+            # It went with its unit, or with a socket that it required.
+            if self.observe([instance])[instance].state is not State.ABSENT:
+                raise
 
     def restart(self, instance: Instance) -> None:
         """Let systemd stop and start it; its sockets stay."""
