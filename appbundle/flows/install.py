@@ -7,7 +7,13 @@ from pathlib import Path
 
 from appbundle.bundle.manifest import Manifest
 from appbundle.bundle.statement import Statement
-from appbundle.errors import ConflictError, DowngradeError, UnhealthyError, UsageError
+from appbundle.errors import (
+    ConflictError,
+    DowngradeError,
+    RevertFailedError,
+    UnhealthyError,
+    UsageError,
+)
 from appbundle.flows import authenticity, switch
 from appbundle.flows.context import Context
 from appbundle.flows.switch import Switched
@@ -101,8 +107,9 @@ def _transaction(context: Context) -> Iterator[_Transaction]:
                 try:
                     yield transaction
                     done = True
-                except UnhealthyError:
-                    # What was installed is whole, and its generation tells why it failed.
+                except (UnhealthyError, RevertFailedError):
+                    # What was installed is whole, and its generation tells why it failed; after a
+                    # way back that failed too, services may run from it.
                     done = True
                     raise
                 finally:

@@ -51,6 +51,18 @@ def test_bad_release_goes_back_by_itself(fleet: Fleet, change: str, mode: str) -
     assert fleet.node.systemctl("is-active", "web.service") == "active"
 
 
+def test_way_back_that_fails_too_loses_nothing(fleet: Fleet) -> None:
+    """If the old version does not start either, both stay on disk, and the code is 31."""
+    fleet.install(web(change="restart"))
+    place = "/etc/systemd/system/web.service.d"
+    script = f"mkdir -p {place} && printf '[Service]\\nExecStartPre=/none\\n' > {place}/bad.conf"
+    fleet.node.run("sh", "-c", f"{script} && systemctl daemon-reload", check=True)
+    said = fleet.install(web(change="restart"), version="2.0", release=2, check=False)
+    assert (said.status, said.document["error"]["kind"]) == (31, "revert-failed")
+    (app,) = fleet.node.appb("--json", "list").document["apps"]
+    assert [each["version"] for each in app["versions"]] == ["1.0", "2.0"]
+
+
 def test_stopped_service_stays_stopped(fleet: Fleet) -> None:
     """Whoever stopped a service is not contradicted by an upgrade."""
     fleet.install()
