@@ -81,6 +81,11 @@ class _Transition:
         self._tell(steps)
         running = tuple(sorted(_name(key) for key in self._running(seen, steps)))
         restoring = self.tasks.going_back
+        try:
+            self.backend.check(self._wanted)
+        except AppbError as error:
+            self._remember(error)
+            raise
         pending.write(layout, self._record(running, restoring=restoring))
         try:
             if restoring:

@@ -108,6 +108,9 @@ class Backend(Protocol):
 
     name: str
 
+    def check(self, wanted: Sequence[Wanted]) -> None:
+        """Refuse what could not be defined, before anything is changed."""
+
     def define(self, wanted: Sequence[Wanted]) -> None:
         """Let exactly these apps' services exist from now on; what runs goes on running."""
 

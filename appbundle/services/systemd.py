@@ -12,7 +12,7 @@ from appbundle.bundle import filling
 from appbundle.bundle.service_rules import TASK
 from appbundle.bundle.services import Service
 from appbundle.bundle.tasks import Task
-from appbundle.errors import AppbError, ServiceFailedError
+from appbundle.errors import AppbError, ConflictError, ServiceFailedError
 from appbundle.layout import SECRETS, Layout
 from appbundle.names import AppName, escape
 from appbundle.services import running, units, users
@@ -24,6 +24,8 @@ from appbundle.system import files, process
 UNITS = "usr/local/lib/systemd/system"
 """Where unit files go: below what an administrator puts into /etc/systemd/system."""
 
+_OTHERS = ("etc/systemd/system", "usr/lib/systemd/system", "lib/systemd/system")
+"""Where units of the machine are; those in /etc would be taken instead of ours."""
 _LATER, _RESUME = "appb-later", "appb-resume"
 _SYSTEMCTL_TIMEOUT_S = 900.0
 _PROPERTIES = (
@@ -60,6 +62,22 @@ class Systemd:
     @property
     def _directory(self) -> Path:
         return self.layout.root / UNITS
+
+    def check(self, wanted: Sequence[Wanted]) -> None:
+        """Refuse units whose names this machine has given to others.
+
+        Raises:
+            ConflictError: Which, and where the other one is.
+        """
+        for each in wanted:
+            for name in app_units(each.app, each.services):
+                for directory in _OTHERS:
+                    path = self.layout.root / directory / name
+                    if os.path.lexists(path):
+                        raise _taken(name, path)
+                path = self._directory / name
+                if path.exists() and not _is_ours(path):
+                    raise _taken(name, path)
 
     def define(self, wanted: Sequence[Wanted]) -> None:
         """Write the unit files of these apps, remove those of others, make users."""
@@ -141,10 +159,8 @@ class Systemd:
 
     def _own_files(self) -> Iterator[str]:
         for path in sorted(self._directory.iterdir()):
-            if path.is_file() and not path.is_symlink():
-                with path.open("rb") as file:
-                    if file.read(len(units.MARK)) == units.MARK.encode():
-                        yield path.name
+            if path.is_file() and not path.is_symlink() and _is_ours(path):
+                yield path.name
 
     def _reload_manager(self) -> None:
         if self.is_live:
@@ -322,6 +338,19 @@ class Systemd:
                 return ""
             raise
         return done.stdout.decode(errors="replace")
+
+
+def _is_ours(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(units.MARK)) == units.MARK.encode()
+
+
+def _taken(name: str, path: Path) -> ConflictError:
+    return ConflictError(
+        f"this machine has a unit {name} of its own: {path}",
+        hint="remove that unit, or give the app another name; additions belong into a drop-in: "
+        f"systemctl edit {name}",
+    )
 
 
 def _unit(instance: Instance) -> str:

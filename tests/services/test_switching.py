@@ -63,6 +63,20 @@ def test_way_back_that_fails_too_loses_nothing(fleet: Fleet) -> None:
     assert [each["version"] for each in app["versions"]] == ["1.0", "2.0"]
 
 
+@pytest.mark.parametrize("place", ["/etc/systemd/system", "/usr/local/lib/systemd/system"])
+def test_unit_of_somebody_else_is_not_touched(fleet: Fleet, place: str) -> None:
+    """A unit of the same name that is not ours is a conflict; nothing was changed."""
+    path = f"{place}/web.service"
+    script = f"mkdir -p {place} && printf '[Service]\\nExecStart=/bin/true\\n' > {path}"
+    fleet.node.run("sh", "-c", script, check=True)
+    said = fleet.install(check=False)
+    assert said.status == 1
+    assert path in said.document["error"]["what"]
+    assert "ExecStart=/bin/true" in fleet.node.run("cat", path).stdout
+    assert fleet.node.appb("--json", "list").document == {"apps": []}
+    fleet.node.run("rm", path, check=True)
+
+
 def test_stopped_service_stays_stopped(fleet: Fleet) -> None:
     """Whoever stopped a service is not contradicted by an upgrade."""
     fleet.install()

@@ -80,6 +80,12 @@ class Embedded:
 
     # What exists
 
+    def check(self, wanted: Sequence[Wanted]) -> None:
+        """Refuse a calendar event or a name that this supervisor cannot have."""
+        for each in wanted:
+            for service in each.services:
+                _check(each, service)
+
     def define(self, wanted: Sequence[Wanted]) -> None:
         """Tell the supervisor and the holder of these services; others end and are forgotten."""
         lasting: Definitions = {}
