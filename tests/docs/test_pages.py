@@ -24,7 +24,7 @@ _SHORT = {"names", "frames", "numbers", "signatures"}
 """In docs/security.md: tests/hostile/test_names.py and so on, whose cases begin with the row."""
 # What belongs to one machine, or to where packages are fetched from.
 _PRIVATE = re.compile(
-    r"/work/|/root/|/home/\w|/tmp/pytest|(?:pypi|pythonhosted|debian|docker)\.(?:org|io)\b"
+    rf"{re.escape(str(REPOSITORY))}|/root/|/home/\w|/tmp/pytest|(?:pypi|pythonhosted|debian|docker)\.(?:org|io)\b"
 )
 
 
