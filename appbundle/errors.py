@@ -122,6 +122,13 @@ class ServiceFailedError(AppbError):
     kind = "service-failed"
 
 
+class UnreachableError(AppbError):
+    """A repository cannot be reached, is too slow, or breaks off again and again."""
+
+    exit_code = 23
+    kind = "unreachable"
+
+
 class UnhealthyError(AppbError):
     """A switch was made, found unhealthy, and reverted."""
 

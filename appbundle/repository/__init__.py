@@ -1,0 +1,1 @@
+"""Repositories: static files, trusted by TUF; only what is missing is fetched."""
