@@ -304,7 +304,10 @@ def plan(
         told: Manifests of versions that are not on disk yet.
         wish: What shall differ of an app's settings.
     """
-    traits = {name: _traits(context, name, apps[name], told or {}) for name in apps}
+    before = generations.current(context.layout)
+    traits = {
+        name: _traits(context, before, name, version, told or {}) for name, version in apps.items()
+    }
     planned = generations.plan(
         context.layout,
         apps=apps,
@@ -320,18 +323,20 @@ def plan(
     # Not at the top: without settings a switch needs none of what settings need.
     from appbundle.flows import configuration
 
-    before = generations.current(context.layout)
     return configuration.complete(context, before, planned, told=told or {}, wish=wish)
 
 
 def _traits(
-    context: Context, name: AppName, version: Version, told: "Mapping[AppName, Manifest]"
+    context: Context,
+    before: Generation | None,
+    name: AppName,
+    version: Version,
+    told: "Mapping[AppName, Manifest]",
 ) -> tuple[bool, bool]:
     """Whether an app declares services, and whether settings or tasks.
 
     Only what changes is looked at.
     """
-    before = generations.current(context.layout)
     if name in told:
         from appbundle.bundle import filling
 
