@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from appbundle.bundle.services import Service
 from appbundle.bundle.tasks import Task
 from appbundle.errors import AppbError, ConflictError, ServiceFailedError
 from appbundle.layout import SECRETS, Layout
-from appbundle.names import AppName, escape
+from appbundle.names import escape
 from appbundle.services import running, units, users
 from appbundle.services.model import ABSENT, Instance, Key, Seen, State, Wanted
 from appbundle.services.running import source_of_root
@@ -44,12 +43,7 @@ _STATES = {
 
 @dataclass(frozen=True, slots=True)
 class Systemd:
-    """The service manager of a live node, or (offline) of an image that is prepared.
-
-    Args:
-        layout: The node.
-        services: Every service that is or was declared, to know its sockets and timers.
-    """
+    """The service manager of a live node, or (offline) of an image that is prepared."""
 
     layout: Layout
     name = "systemd"
@@ -70,7 +64,7 @@ class Systemd:
             ConflictError: Which, and where the other one is.
         """
         for each in wanted:
-            for name in app_units(each.app, each.services):
+            for name in units.names(each.app, each.services):
                 for directory in _OTHERS:
                     path = self.layout.root / directory / name
                     if os.path.lexists(path):
@@ -154,8 +148,7 @@ class Systemd:
     def _close_trial(self, name: str) -> None:
         """Sockets of a trial that died end with their units; an instance that covers goes on."""
         if f".{units.NEXT}." in name and name.endswith(".socket") and self.is_live:
-            with contextlib.suppress(process.ProgramError):
-                self._systemctl("stop", "--", name)
+            self._systemctl("stop", "--", name, tolerant=True)
 
     def _own_files(self) -> Iterator[str]:
         for path in sorted(self._directory.iterdir()):
@@ -408,8 +401,3 @@ def _seconds(text: str) -> int | None:
 
 def _number(text: str) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and int(text) < 1 << 63 else None
-
-
-def app_units(app: AppName, services: Iterable[Service]) -> list[str]:
-    """The names of the service units of an app."""
-    return [units.unit_name(app, service.name) for service in services]

@@ -9,7 +9,7 @@ Sources: systemd.exec(5), systemd.service(5), systemd.socket(5), systemd.timer(5
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from appbundle.bundle import confinement
@@ -92,6 +92,15 @@ def socket_name(app: str, service: str, socket: Socket) -> str:
     """Name the unit that holds one of a service's sockets."""
     stem = unit_name(app, service, kind="")
     return f"{stem}socket" if socket.name == service else f"{stem}{socket.name}.socket"
+
+
+def names(app: str, services: Iterable[Service]) -> Iterator[str]:
+    """Name all units that `render` writes for services of an app."""
+    for service in services:
+        yield unit_name(app, service.name)
+        yield from (socket_name(app, service.name, each) for each in service.sockets)
+        if service.every:
+            yield unit_name(app, service.name, kind="timer")
 
 
 def render(service: Service, place: Place) -> dict[str, str]:
