@@ -223,15 +223,14 @@ class _Transition:
             self._do(step)
 
     def _do(self, step: Step) -> None:
-        lasting, second = Instance(step.key), Instance(step.key, is_next=True)
+        lasting = Instance(step.key)
         match step:
             case plan.Stop():
                 self.backend.stop(lasting)
             case plan.StartNext():
                 self._start_next(step.key)
             case plan.StopNext():
-                self.backend.stop(second)
-                self.backend.forget_next(step.key)
+                self._end_second(step.key)
             case plan.Start():
                 self.backend.start(lasting)
                 self._check(lasting)
@@ -252,13 +251,11 @@ class _Transition:
         second = Instance(key, is_next=True)
         private = on_trial(service)
         # A switch that died here may have left its own.
-        self.backend.stop(second)
-        self.backend.forget_next(key)
+        self._end_second(key)
         self.backend.define_next(wanted, private, shared=False)
         self.backend.start(second)
         self._checker.ask_health(second, private)
-        self.backend.stop(second)
-        self.backend.forget_next(key)
+        self._end_second(key)
         self.backend.define_next(wanted, service, shared=True)
         self.backend.start(second)
         self._checker.wait_accepting(second, service)
@@ -371,8 +368,11 @@ class _Transition:
         seconds = [Instance(key, is_next=True) for key in self._services]
         for instance, now in self.backend.observe(seconds).items():
             if now.state is not State.ABSENT:
-                self.backend.stop(instance)
-                self.backend.forget_next(instance.key)
+                self._end_second(instance.key)
+
+    def _end_second(self, key: Key) -> None:
+        self.backend.stop(Instance(key, is_next=True))
+        self.backend.forget_next(key)
 
     def _remember(self, error: AppbError) -> None:
         if self.before is None or self.before.number != self.after.number:
