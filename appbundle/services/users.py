@@ -24,7 +24,7 @@ def ensure(layout: Layout, app: AppName) -> str:
         UnsupportedError: The node has neither systemd-sysusers nor useradd.
     """
     user = PREFIX + app
-    if _is_known(layout, user):
+    if _known(layout, user) is not None:
         return user
     number = _owner(layout, app)
     if shutil.which("systemd-sysusers"):
@@ -34,19 +34,9 @@ def ensure(layout: Layout, app: AppName) -> str:
             lines.insert(0, f"g {user} {number}")
         argv = ["systemd-sysusers", f"--root={layout.root}", "--inline", *lines]
     elif shutil.which("useradd"):
-        identity_words = ["--uid", str(number)] if number else []
-        argv = [
-            *(
-                "useradd",
-                "--root",
-                str(layout.root),
-                "--system",
-                "--no-create-home",
-                "--user-group",
-            ),
-            *("--home-dir", f"/var/lib/{app}", "--shell", "/usr/sbin/nologin"),
-            *(*identity_words, user),
-        ]
+        argv = ["useradd", "--root", str(layout.root), "--system", "--no-create-home"]
+        argv += ["--user-group", "--home-dir", f"/var/lib/{app}", "--shell", "/usr/sbin/nologin"]
+        argv += [*(["--uid", str(number)] if number else []), user]
     else:
         raise UnsupportedError(
             f"this node has no user {user}", hint="install systemd-sysusers or useradd"
@@ -55,12 +45,13 @@ def ensure(layout: Layout, app: AppName) -> str:
     return user
 
 
-def _is_known(layout: Layout, user: str) -> bool:
+def _known(layout: Layout, user: str) -> int | None:
+    """A user's number in the node's passwd, if it is there."""
     try:
-        text = (layout.root / "etc/passwd").read_text(errors="replace")
+        lines = (layout.root / "etc/passwd").read_text(errors="replace").splitlines()
     except FileNotFoundError:
-        return False
-    return any(line.startswith(f"{user}:") for line in text.splitlines())
+        return None
+    return next((int(line.split(":")[2]) for line in lines if line.startswith(f"{user}:")), None)
 
 
 def _owner(layout: Layout, app: AppName) -> int | None:
@@ -78,14 +69,9 @@ def number(layout: Layout, app: AppName) -> int:
         UnsupportedError: It has none yet.
     """
     user = PREFIX + app
-    try:
-        lines = (layout.root / "etc/passwd").read_text(errors="replace").splitlines()
-    except FileNotFoundError:
-        lines = []
-    for line in lines:
-        if line.startswith(f"{user}:"):
-            return int(line.split(":")[2])
-    owner = _owner(layout, app)
-    if owner is None:
+    found = _known(layout, user)
+    if found is None:
+        found = _owner(layout, app)
+    if found is None:
         raise UnsupportedError(f"this node has no user {user}")
-    return owner
+    return found
