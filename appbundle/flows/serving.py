@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import msgspec
 
 from appbundle.bundle.services import Service
-from appbundle.errors import NotFoundError, UnsupportedError
+from appbundle.errors import AppbError, NotFoundError, UnsupportedError
 from appbundle.flows import configuration, keeper
 from appbundle.flows.context import Context
 from appbundle.flows.gate import Checker
@@ -46,15 +46,26 @@ class _Services:
     """What the current generation declares."""
 
     backend: Backend
-    wanted: dict[Key, Wanted]
+    declared: dict[Key, tuple[Wanted, Service]]
 
-    def order(self, keys: Sequence[Key]) -> list[Key]:
-        """Sort services so that each comes after what it needs."""
-        pairs = {
-            key: (each, next(s for s in each.services if s.name == key.service))
-            for key, each in self.wanted.items()
-        }
-        return [key for key in plan.in_order(pairs) if key in set(keys)]
+    def chosen(self, references: Sequence[str]) -> list[Key]:
+        """The services that are meant, in order: an app's name means all of it.
+
+        Raises:
+            NotFoundError: There is no such service.
+        """
+        found: set[Key] = set()
+        for text in references:
+            name, _, service = text.partition("/")
+            app = parse_app_name(name)
+            keys = [key for key in self.declared if key.app == app and service in ("", key.service)]
+            if not keys:
+                raise NotFoundError(
+                    f"the current generation has no service {escape(text)}",
+                    hint="appb status shows which there are",
+                )
+            found.update(keys)
+        return [key for key in plan.in_order(self.declared) if key in found]
 
 
 def _services(context: Context) -> _Services:
@@ -66,7 +77,7 @@ def _services(context: Context) -> _Services:
         )
     current = generations.current(context.layout)
     wanted = configuration.wanted(context.layout, current) if current else ()
-    return _Services(backend, {Key(w.app, s.name): w for w in wanted for s in w.services})
+    return _Services(backend, {Key(w.app, s.name): (w, s) for w in wanted for s in w.services})
 
 
 def status(context: Context, references: Sequence[str] = ()) -> list[Status]:
@@ -79,7 +90,7 @@ def status(context: Context, references: Sequence[str] = ()) -> list[Status]:
         NotFoundError: There is no such service.
     """
     services = _services(context)
-    keys = _chosen(services, references) if references else sorted(services.wanted)
+    keys = services.chosen(references) if references else sorted(services.declared)
     instances = [Instance(key, second) for key in keys for second in (False, True)]
     seen = services.backend.observe(instances)
     found = []
@@ -87,20 +98,19 @@ def status(context: Context, references: Sequence[str] = ()) -> list[Status]:
         now = seen.get(instance, ABSENT)
         if instance.is_next and now is ABSENT:
             continue
-        wanted = services.wanted[instance.key]
+        wanted, service = services.declared[instance.key]
         found.append(
             Status(
                 instance=instance,
                 seen=now,
                 current=wanted.version,
-                health=_health(context, wanted, instance, now),
+                health=_health(context, service, instance, now),
             )
         )
     return found
 
 
-def _health(context: Context, wanted: Wanted, instance: Instance, now: Seen) -> str:
-    service = next(each for each in wanted.services if each.name == instance.key.service)
+def _health(context: Context, service: Service, instance: Instance, now: Seen) -> str:
     if service.health is None or not now.is_up or instance.is_next:
         return "unknown"
     quick = msgspec.structs.replace(service.health, timeout_s=min(service.health.timeout_s, 2))
@@ -114,38 +124,52 @@ def _health(context: Context, wanted: Wanted, instance: Instance, now: Seen) -> 
 def start(context: Context, references: Sequence[str]) -> list[Key]:
     """Start services in order, and wait until they are healthy; gives those that were meant."""
     with _changing(context, "start") as services:
-        keys = services.order(_chosen(services, references))
-        for key in keys:
-            context.report.step(f"start {key}")
+
+        def act(key: Key) -> None:
             services.backend.start(Instance(key))
             _check(context, services, key)
-        return keys
+
+        return _each(context, "start", services.chosen(references), act)
 
 
 def stop(context: Context, references: Sequence[str]) -> list[Key]:
     """Stop services, those first that need others."""
     with _changing(context, "stop") as services:
-        keys = services.order(_chosen(services, references))[::-1]
-        for key in keys:
-            context.report.step(f"stop {key}")
+
+        def act(key: Key) -> None:
             services.backend.stop(Instance(key))
-        return keys
+
+        return _each(context, "stop", services.chosen(references)[::-1], act)
 
 
 def restart(context: Context, references: Sequence[str]) -> list[Key]:
     """Restart services in order, one after the other, each until it is healthy."""
     with _changing(context, "restart") as services:
-        keys = services.order(_chosen(services, references))
-        for key in keys:
-            context.report.step(f"restart {key}")
+
+        def act(key: Key) -> None:
             services.backend.restart(Instance(key))
             _check(context, services, key)
-        return keys
+
+        return _each(context, "restart", services.chosen(references), act)
+
+
+def _each(context: Context, verb: str, keys: list[Key], act: Callable[[Key], None]) -> list[Key]:
+    """Do something to services in turn; the first that fails ends it, and says what was done."""
+    for position, key in enumerate(keys):
+        context.report.step(f"{verb} {key}")
+        try:
+            act(key)
+        except AppbError as error:
+            done = ", ".join(map(str, keys[:position])) or "nothing else"
+            left = ", ".join(map(str, keys[position + 1 :])) or "nothing"
+            error.kept = f"{verb} was done before it to: {done}; not to: {left}"
+            error.hint = error.hint or f"appb logs {key}"
+            raise
+    return keys
 
 
 def _check(context: Context, services: _Services, key: Key) -> None:
-    wanted = services.wanted[key]
-    service = next(each for each in wanted.services if each.name == key.service)
+    _, service = services.declared[key]
     Checker(context, services.backend).check(Instance(key), service)
 
 
@@ -154,7 +178,7 @@ def log_command(
 ) -> list[str]:
     """The program that shows what services have said; all by default."""
     services = _services(context)
-    keys = _chosen(services, references) if references else sorted(services.wanted)
+    keys = services.chosen(references) if references else sorted(services.declared)
     if not keys:
         raise NotFoundError("no app of this node has services", hint="appb list")
     return services.backend.log_command(keys, lines=lines, follow=follow)
@@ -166,22 +190,6 @@ def _changing(context: Context, purpose: str) -> Iterator[_Services]:
         context.layout, purpose=purpose, timeout_s=context.lock_timeout_s, waiting=context.waiting
     ):
         yield _services(context)
-
-
-def _chosen(services: _Services, references: Sequence[str]) -> list[Key]:
-    """The services that are meant: an app's name means all of it."""
-    found: dict[Key, None] = {}
-    for text in references:
-        name, _, service = text.partition("/")
-        app = parse_app_name(name)
-        keys = [key for key in services.wanted if key.app == app and service in ("", key.service)]
-        if not keys:
-            raise NotFoundError(
-                f"the current generation has no service {escape(text)}",
-                hint="appb status shows which there are",
-            )
-        found |= dict.fromkeys(keys)
-    return list(found)
 
 
 def declared(context: Context, key: Key, version: Version) -> Service:

@@ -425,6 +425,23 @@ def test_taken_port_is_a_clear_error(site: Site) -> None:
     assert f"127.0.0.1:{site.port}: Address already in use" in said.document["error"]["what"]
 
 
+def test_start_that_fails_says_what_was_started(site: Site) -> None:
+    """Services started before the one that could not be are named, and run on."""
+    port = free_port()
+    other = Socket(name="http", listen=f"127.0.0.1:{port}")
+    second = site.web("second", sockets=(other,), health=None, after=("web/first",))
+    site.install(second, site.web("first"))
+    assert run_cli(site.node, "stop", "web").status == 0
+    with socket.create_server(("127.0.0.1", port)):
+        said = run_cli(site.node, "--json", "start", "web")
+    assert said.status != 0
+    assert said.document["error"]["kept"] == (
+        "start was done before it to: web/first; not to: nothing"
+    )
+    assert said.document["error"]["hint"] == "appb logs web/second"
+    assert site.get() == "web 1.0"
+
+
 def test_removed_app_leaves_nothing(site: Site) -> None:
     """Removing an app ends its services; the supervisor forgets them."""
     site.install()
