@@ -1,5 +1,9 @@
 """`appb switch`."""
 
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
 import click
 
 from appbundle.cli import complete, shapes
@@ -7,7 +11,10 @@ from appbundle.cli.duration import Duration
 from appbundle.cli.session import Session
 from appbundle.errors import UsageError
 from appbundle.flows.context import Gate
-from appbundle.names import parse_app_name, parse_ref
+from appbundle.names import BundleRef, parse_app_name, parse_ref
+
+if TYPE_CHECKING:
+    from appbundle.flows.switch import Switched
 
 
 @click.command(name="switch")
@@ -64,46 +71,57 @@ def switch_command(
             raise UsageError("--confirm and --resume stand alone", hint="appb switch --help")
         _end_pending(session, confirm=confirm)
         return
-    from appbundle.flows import switch
-
+    act = _chosen(refs, previous=previous, number=number)
     gate = Gate(revert=not no_revert, confirm_within_s=confirm_within, accept_loss=accept_loss)
-    context = session.context(gate)
     if confirm_within is not None and not dry_run:
         _arm(session, confirm_within)
-    if previous and number is None and len(refs) <= 1:
-        if refs:
-            name = parse_app_name(refs[0])
-            done = switch.switch_app_previous(context, name, dry_run=dry_run)
-        else:
-            done = switch.switch_previous(context, dry_run=dry_run)
-    elif number is not None and not refs and not previous:
-        done = switch.switch_to(context, number, dry_run=dry_run)
-    elif refs and not previous and number is None:
-        parsed = [parse_ref(ref) for ref in refs]
-        for ref in parsed:
-            if ref.version is None:
-                raise UsageError(f"which version of {ref}?", hint=f"appb switch {ref}@VERSION")
-        if len({ref.name for ref in parsed}) < len(parsed):
-            raise UsageError("an app stands there twice", hint="name each app once")
-        done = switch.switch(context, parsed, dry_run=dry_run)
-    else:
-        raise UsageError(
-            "say where to switch: APP@VERSION..., --previous [APP], or --to GENERATION",
-            hint="appb switch --help",
-        )
+    done = act(session.context(gate), dry_run=dry_run)
     if confirm_within is not None and done.outcome == "switched":
         session.say(f"hint: goes back in {confirm_within} s unless you say: appb switch --confirm")
-    number_now = done.generation.number if done.generation else "none"
+    (session.result if dry_run else session.done)(shapes.switched(done), _words(done))
+
+
+def _chosen(
+    refs: tuple[str, ...], *, previous: bool, number: int | None
+) -> "Callable[..., Switched]":
+    """What is asked for: exactly one of the ways to say where to switch."""
+    from appbundle.flows import switch
+
+    if previous and number is None and not refs:
+        return switch.switch_previous
+    if previous and number is None and len(refs) == 1:
+        return partial(switch.switch_app_previous, name=parse_app_name(refs[0]))
+    if number is not None and not refs and not previous:
+        return partial(switch.switch_to, number=number)
+    if refs and not previous and number is None:
+        return partial(switch.switch, refs=_versions(refs))
+    raise UsageError(
+        "say where to switch: APP@VERSION..., --previous [APP], or --to GENERATION",
+        hint="appb switch --help",
+    )
+
+
+def _versions(refs: tuple[str, ...]) -> list[BundleRef]:
+    parsed = [parse_ref(ref) for ref in refs]
+    for ref in parsed:
+        if ref.version is None:
+            raise UsageError(f"which version of {ref}?", hint=f"appb switch {ref}@VERSION")
+    if len({ref.name for ref in parsed}) < len(parsed):
+        raise UsageError("an app stands there twice", hint="name each app once")
+    return parsed
+
+
+def _words(done: "Switched") -> str:
+    number = done.generation.number if done.generation else "none"
     match done.outcome:
         case "planned":
             lines = [*map(str, done.changes), *done.losses]
             changes = "".join(f"\n  {line}" for line in lines) or "\n  nothing"
-            words = f"would change:{changes}"
+            return f"would change:{changes}"
         case "unchanged":
-            words = f"generation {number_now} is current already; nothing to change"
+            return f"generation {number} is current already; nothing to change"
         case _:
-            words = f"generation {number_now} is current"
-    (session.result if dry_run else session.done)(shapes.switched(done), words)
+            return f"generation {number} is current"
 
 
 def _end_pending(session: Session, *, confirm: bool) -> None:
