@@ -57,21 +57,7 @@ def run(
         NotFoundError: The service has ended meanwhile, or has no such program.
         UnsupportedError: The kernel refused a step.
     """
-    try:
-        pidfd = libc.pidfd_open(process.pid)
-        groups = cgroups.all_of_process(process.pid).open()
-        spaces = _open_namespaces(process.pid)
-        root_fd = os.open(f"/proc/{process.pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        # If it lives now, all of this was its own.
-        _require_alive(pidfd)
-    except ProcessLookupError as e:
-        raise errors.NotFoundError(f"{process.app} has just ended", kept=_KEPT) from e
-    except OSError as e:
-        raise errors.UnsupportedError(
-            f"cannot look into {process.app}: {e.strerror}",
-            kept=_KEPT,
-            hint="whoever started it, or root, may",
-        ) from e
+    groups, spaces, root_fd = _open(process)
     room = Room(program=compile_program(entitlements))
     blocked = signals.block_all()
     signals.set_default(signals.SIGCHLD)
@@ -107,6 +93,26 @@ def run(
         return _wait(pid)
     finally:
         signals.set_blocked(blocked)
+
+
+def _open(process: Process) -> tuple[list[int], dict[str, int], int]:
+    """Take hold of a service's control groups, namespaces and root, while it lives."""
+    try:
+        pidfd = libc.pidfd_open(process.pid)
+        groups = cgroups.all_of_process(process.pid).open()
+        spaces = _open_namespaces(process.pid)
+        root_fd = os.open(f"/proc/{process.pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        # If it lives now, all of this was its own.
+        _require_alive(pidfd)
+        return groups, spaces, root_fd
+    except ProcessLookupError as e:
+        raise errors.NotFoundError(f"{process.app} has just ended", kept=_KEPT) from e
+    except OSError as e:
+        raise errors.UnsupportedError(
+            f"cannot look into {process.app}: {e.strerror}",
+            kept=_KEPT,
+            hint="whoever started it, or root, may",
+        ) from e
 
 
 def _open_namespaces(pid: int) -> dict[str, int]:
