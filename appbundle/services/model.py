@@ -106,8 +106,6 @@ class Wanted:
 class Backend(Protocol):
     """Who keeps services running on a node; every method may raise AppbError."""
 
-    name: str
-
     def check(self, wanted: Sequence[Wanted]) -> None:
         """Refuse what could not be defined, before anything is changed."""
 

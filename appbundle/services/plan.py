@@ -83,11 +83,6 @@ class Plan:
     stay_stopped: tuple[Key, ...] = ()
     kept: tuple[Key, ...] = ()
 
-    @property
-    def steps(self) -> tuple[Step, ...]:
-        """All steps in order."""
-        return (*self.before, *self.after)
-
 
 def make(
     wanted: Sequence[Wanted],

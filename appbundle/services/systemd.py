@@ -46,7 +46,6 @@ class Systemd:
     """The service manager of a live node, or (offline) of an image that is prepared."""
 
     layout: Layout
-    name = "systemd"
 
     @property
     def is_live(self) -> bool:

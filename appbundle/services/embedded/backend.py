@@ -46,7 +46,6 @@ class Embedded:
 
     layout: Layout
     appb: tuple[str, ...] = APPB
-    name = "embedded"
 
     @property
     def places(self) -> Places:
