@@ -1,7 +1,7 @@
 """`appb install`: verified bundles become versions and, together, one generation."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from appbundle.flows.context import Context
 from appbundle.flows.switch import Switched
 from appbundle.layout import Layout
 from appbundle.names import AppName, BundleRef, Version
-from appbundle.store import generations, node, removal, settings, stage, versions
+from appbundle.store import generations, node, removal, settings, stage, templates, versions
 from appbundle.store.generations import Generation
 from appbundle.store.source import Source, open_source
 from appbundle.system import files
@@ -49,6 +49,7 @@ class _Transaction:
 
     directory: Path
     private_fd: int
+    helpers: ExitStack
     begun: list[Manifest] = field(default_factory=list)
     staged: list[stage.Staged] = field(default_factory=list)
     published: list[stage.Staged] = field(default_factory=list)
@@ -101,9 +102,9 @@ def _transaction(context: Context) -> Iterator[_Transaction]:
         layout, purpose="install", timeout_s=context.lock_timeout_s, waiting=context.waiting
     ):
         # Opened before anything is written: a write error since then is reported by its sync.
-        with files.directory(layout.private) as private_fd:
+        with files.directory(layout.private) as private_fd, ExitStack() as helpers:
             try:
-                transaction = _Transaction(node.new_stage(layout), private_fd)
+                transaction = _Transaction(node.new_stage(layout), private_fd, helpers)
                 try:
                     yield transaction
                     done = True
@@ -141,6 +142,9 @@ def _stage(
     bundle = authenticity.open_bundle(source, authentic)
     stage.check_requirements(bundle.manifest, root=context.layout.root)
     context.report.step(f"unpacking {bundle.statement.name} {bundle.statement.version}")
+    if bundle.manifest.templates and not any(each.templates for each in transaction.begun):
+        # Unpacking waits for the disk in the end; what renders starts meanwhile.
+        transaction.helpers.enter_context(templates.ahead())
     transaction.begun.append(bundle.manifest)
     transaction.staged.append(
         stage.stage(

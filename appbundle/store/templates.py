@@ -12,7 +12,8 @@ import json
 import os
 import resource
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -66,13 +67,9 @@ def render(
     if not templates:
         return []
     question = {"templates": templates, "values": dict(values), "secrets": dict(secrets)}
+    renderer = _ahead.pop() if _ahead else _start()
     try:
-        done = process.run(
-            [sys.executable, "-I", "-m", "appbundle.store.templates"],
-            environment={"PATH": os.defpath, "LANG": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1"},
-            timeout_s=TIMEOUT_S,
-            given=json.dumps(question).encode(),
-        )
+        done = renderer.finish(json.dumps(question).encode(), timeout_s=TIMEOUT_S)
         answer = json.loads(done.stdout)
     except (process.ProgramError, ValueError) as error:
         names = ", ".join(escape(name) for name, _ in templates)
@@ -80,6 +77,28 @@ def render(
     if "error" in answer:
         raise TemplateError(f"template {escape(answer['template'])}: {escape(answer['error'])}")
     return [Rendered(text, is_private) for text, is_private in answer["rendered"]]
+
+
+_ahead: list[process.Waiting] = []
+
+
+@contextmanager
+def ahead() -> Iterator[None]:
+    """Start what the block's first `render` needs, so that it is ready by then."""
+    renderer = _start()
+    _ahead.append(renderer)
+    try:
+        yield
+    finally:
+        _ahead.clear()
+        renderer.end()
+
+
+def _start() -> process.Waiting:
+    return process.start(
+        [sys.executable, "-I", "-m", "appbundle.store.templates"],
+        environment={"PATH": os.defpath, "LANG": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1"},
+    )
 
 
 def _main() -> None:

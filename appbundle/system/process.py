@@ -3,6 +3,7 @@
 A child leads a session of its own, so that all its descendants end with it, whatever ended it.
 """
 
+import contextlib
 import os
 import selectors
 import shlex
@@ -103,7 +104,56 @@ def run(
         UnsupportedError: There is no such program.
         ProgramError: Its exit status is not 0, or it was ended for taking too long.
     """
-    child = _start(argv, environment, directory, given)
+    with _input(given) as stdin:
+        child = _start(argv, environment, directory, stdin)
+    return _finish(child, argv, timeout_s=timeout_s, title=title, heard=heard)
+
+
+@dataclass(slots=True)
+class Waiting:
+    """A program that was started early, and now waits for its standard input."""
+
+    argv: Sequence[str]
+    child: subprocess.Popen[bytes]
+
+    def finish(self, given: bytes, *, timeout_s: float) -> Finished:
+        """Give it its standard input and let it run to its end; as `run` otherwise."""
+        stdin = _some(self.child.stdin)
+        try:
+            with contextlib.suppress(BrokenPipeError):
+                # It reads all before it writes anything, or is no program to be started early.
+                with stdin:
+                    stdin.write(given)
+        except BaseException:
+            _end(self.child)
+            raise
+        return _finish(self.child, self.argv, timeout_s=timeout_s)
+
+    def end(self) -> None:
+        """End it, if it was not needed."""
+        if self.child.returncode is None:
+            with contextlib.suppress(BrokenPipeError):
+                _some(self.child.stdin).close()
+            _end(self.child)
+
+
+def start(argv: Sequence[str], *, environment: Mapping[str, str]) -> Waiting:
+    """Start a program whose standard input is not known yet.
+
+    Raises:
+        UnsupportedError: There is no such program.
+    """
+    return Waiting(argv, _start(argv, environment, None, subprocess.PIPE))
+
+
+def _finish(
+    child: subprocess.Popen[bytes],
+    argv: Sequence[str],
+    *,
+    timeout_s: float,
+    title: str = "",
+    heard: Callable[[str], None] | None = None,
+) -> Finished:
     said = _Heard()
     try:
         in_time = _listen(child, said, deadline=time.monotonic() + timeout_s, heard=heard)
@@ -124,19 +174,21 @@ def run(
 
 
 def _start(
-    argv: Sequence[str], environment: Mapping[str, str], directory: Path | None, given: bytes
+    argv: Sequence[str],
+    environment: Mapping[str, str],
+    directory: Path | None,
+    stdin: IO[bytes] | int,
 ) -> subprocess.Popen[bytes]:
     try:
-        with _input(given) as stdin:
-            return subprocess.Popen(
-                list(argv),
-                env=dict(environment),
-                cwd=directory,
-                stdin=stdin,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                start_new_session=True,
-            )
+        return subprocess.Popen(
+            list(argv),
+            env=dict(environment),
+            cwd=directory,
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
     except FileNotFoundError as e:
         raise UnsupportedError(
             f"there is no program {escape(argv[0])}", hint="install it and try again"
