@@ -9,6 +9,7 @@ offset  content
 """
 
 import hashlib
+import re
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -119,6 +120,18 @@ def open_manifest_frame(frame: bytes, *, size: int, sha256: Digest) -> bytes:
     if hashlib.sha256(manifest).hexdigest() != sha256:
         raise CorruptError("the manifest's digest is not the one that was signed")
     return manifest
+
+
+def compression_level(compression: str) -> int:
+    """Read how hard zstd tried out of a manifest's `compression` (`zstd 1.5.7 level 12`).
+
+    Raises:
+        CorruptError: It does not say so.
+    """
+    match = re.search(r"level (\d{1,2})$", compression, re.ASCII)
+    if match is None or int(match[1]) > zstandard.MAX_COMPRESSION_LEVEL:
+        raise CorruptError("the manifest does not say how its frames were compressed")
+    return int(match[1])
 
 
 def compress(plain: bytes | memoryview, *, level: int) -> bytes:

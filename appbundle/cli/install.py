@@ -41,16 +41,16 @@ def install_command(
     done = act(context, files, switch_to=not no_switch, allow_downgrade=allow_downgrade)
     document = shapes.switched(done.switched) | {
         "versions": [{"name": ref.name, "version": ref.version} for ref in done.versions],
-        "new_bytes": done.new_bytes,
-        "new_files": done.new_files,
+        "new_bytes": done.cost.new_bytes,
+        "new_files": done.cost.new_files,
     }
     (session.result if dry_run else session.done)(document, _words(done, dry_run))
 
 
 def _words(done: Installed, dry_run: bool) -> str:
     names = ", ".join(f"{ref.name} {ref.version}" for ref in done.versions)
-    new = f"{size(done.new_bytes)} in {done.new_files} files"
-    if dry_run and (done.switched.changes or done.new_files):
+    new = f"{size(done.cost.new_bytes)} in {done.cost.new_files} files"
+    if dry_run and (done.switched.changes or done.cost.new_files):
         changes = "".join(f"\n  {change}" for change in done.switched.changes)
         return f"would install {names}: {new} to write{changes}"
     if dry_run or done.switched.outcome == "unchanged":

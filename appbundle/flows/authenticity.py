@@ -1,6 +1,8 @@
 """From a source to a verified bundle: the order in which bytes may be believed."""
 
+from appbundle.errors import CorruptError
 from appbundle.layout import Layout
+from appbundle.names import Digest
 from appbundle.store import settings
 from appbundle.store.source import Source
 from appbundle.trust import allowed_signers, verify
@@ -15,10 +17,25 @@ def policy(layout: Layout) -> TrustPolicy:
     )
 
 
-def authenticate(source: Source, trusted: TrustPolicy, *, now: int) -> AuthenticStatement:
-    """Read a bundle's statement and check its signatures."""
+def authenticate(
+    source: Source, trusted: TrustPolicy, *, now: int, digest: Digest | None = None
+) -> AuthenticStatement:
+    """Read a bundle's statement and check its signatures.
+
+    Args:
+        digest: Of the only manifest that it may have, if somebody trusted said so.
+
+    Raises:
+        TrustError: It is not by whom it should be.
+        CorruptError: It is another bundle.
+    """
     signed = source.signed()
-    return verify.authenticate(signed.statement, signed.signatures, trusted, now, file=source.name)
+    authentic = verify.authenticate(
+        signed.statement, signed.signatures, trusted, now, file=source.name
+    )
+    if digest is not None and authentic.statement.manifest_sha256 != digest:
+        raise CorruptError(f"{source.name} is another bundle than the repository says")
+    return authentic
 
 
 def open_bundle(source: Source, authentic: AuthenticStatement) -> VerifiedBundle:

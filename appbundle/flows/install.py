@@ -14,14 +14,16 @@ from appbundle.errors import (
     UnhealthyError,
     UsageError,
 )
-from appbundle.flows import authenticity, switch
+from appbundle.flows import authenticity, cost, switch
 from appbundle.flows.context import Context
+from appbundle.flows.cost import Cost
+from appbundle.flows.origin import Origin, attempts, of_file
 from appbundle.flows.switch import Switched
 from appbundle.layout import Layout
 from appbundle.names import AppName, BundleRef, Version
 from appbundle.store import generations, node, removal, settings, stage, templates, versions
 from appbundle.store.generations import Generation
-from appbundle.store.source import Source, open_source
+from appbundle.store.source import Source
 from appbundle.system import files
 from appbundle.trust.verify import AuthenticStatement
 
@@ -33,14 +35,12 @@ class Installed:
     Args:
         switched: The generation that is current now, or would be.
         versions: What the files were.
-        new_bytes: Bytes of content that the node did not have before.
-        new_files: Files with such content.
+        cost: What that took, or would take.
     """
 
     switched: Switched
     versions: tuple[BundleRef, ...]
-    new_bytes: int
-    new_files: int
+    cost: Cost
 
 
 @dataclass(slots=True)
@@ -56,6 +56,7 @@ class _Transaction:
     number: int | None = None
     refs: dict[AppName, Version] = field(default_factory=dict)
     releases: dict[AppName, int] = field(default_factory=dict)
+    cost: Cost = field(default_factory=Cost)
 
 
 def install(
@@ -75,20 +76,39 @@ def install(
         NoSpaceError: It does not fit; nothing is left of it.
     """
     policy = authenticity.policy(context.layout)
+    origins = [of_file(path, policy) for path in paths]
+    return install_from(context, origins, switch_to=switch_to, allow_downgrade=allow_downgrade)
+
+
+def install_from(
+    context: Context,
+    origins: Sequence[Origin],
+    *,
+    switch_to: bool = True,
+    allow_downgrade: bool = False,
+) -> Installed:
+    """Install bundles from wherever they come, and switch to them, all at once.
+
+    Raises:
+        AppbError: As `install`.
+    """
     with _transaction(context) as transaction:
-        for path in paths:
-            with open_source(path) as source:
-                context.report.step(f"verifying {source.name}")
-                authentic = authenticity.authenticate(source, policy, now=context.now)
-                statement = authentic.statement
-                if not _is_there(
-                    context.layout,
-                    statement,
-                    transaction.refs,
-                    switch_to=switch_to,
-                    allow_downgrade=allow_downgrade,
-                ):
-                    _stage(context, transaction, source, authentic)
+        for each in origins:
+            for attempt in attempts(context, each):
+                with attempt as source:
+                    context.report.step(f"verifying {source.name}")
+                    authentic = authenticity.authenticate(
+                        source, each.policy, now=context.now, digest=each.digest
+                    )
+                    statement = authentic.statement
+                    if not _is_there(
+                        context.layout,
+                        statement,
+                        transaction.refs,
+                        switch_to=switch_to,
+                        allow_downgrade=allow_downgrade,
+                    ):
+                        _stage(context, transaction, source, authentic)
             transaction.refs[statement.name] = statement.version
             transaction.releases[statement.name] = statement.release
         return _finish(context, transaction, switch_to=switch_to)
@@ -146,17 +166,23 @@ def _stage(
         # Unpacking waits for the disk in the end; what renders starts meanwhile.
         transaction.helpers.enter_context(templates.ahead())
     transaction.begun.append(bundle.manifest)
-    transaction.staged.append(
-        stage.stage(
+    tree = transaction.directory / f"tree-{len(transaction.staged)}"
+    try:
+        staged = stage.stage(
             context.layout,
             transaction.private_fd,
-            transaction.directory / f"tree-{len(transaction.staged)}",
+            tree,
             bundle,
             source,
             installed_at=context.now,
             progress=context.report.advance,
         )
-    )
+    except BaseException:
+        # Another mirror may be tried, which begins anew.
+        files.remove_tree(tree)
+        raise
+    transaction.staged.append(staged)
+    transaction.cost += cost.of_staged(source, staged)
 
 
 def _is_there(
@@ -236,8 +262,7 @@ def _finish(context: Context, transaction: _Transaction, *, switch_to: bool) -> 
     return Installed(
         switched=switched,
         versions=_refs(transaction.refs),
-        new_bytes=sum(each.new_bytes for each in transaction.staged),
-        new_files=sum(each.new_files for each in transaction.staged),
+        cost=transaction.cost,
     )
 
 
@@ -269,22 +294,41 @@ def plan(
     Raises:
         AppbError: As `install` would, as far as that can be known without unpacking.
     """
-    layout, policy = context.layout, authenticity.policy(context.layout)
+    policy = authenticity.policy(context.layout)
+    origins = [of_file(path, policy) for path in paths]
+    return plan_from(context, origins, switch_to=switch_to, allow_downgrade=allow_downgrade)
+
+
+def plan_from(
+    context: Context,
+    origins: Sequence[Origin],
+    *,
+    switch_to: bool = True,
+    allow_downgrade: bool = False,
+) -> Installed:
+    """The same for bundles from wherever they come; of a repository's only manifests are fetched.
+
+    Raises:
+        AppbError: As `plan`.
+    """
+    layout = context.layout
     refs: dict[AppName, Version] = {}
     given: set[str] = set()
     told: dict[AppName, Manifest] = {}
-    new_bytes = new_files = 0
-    for path in paths:
-        with open_source(path) as source:
-            authentic = authenticity.authenticate(source, policy, now=context.now)
-            bundle = authenticity.open_bundle(source, authentic)
-        statement = authentic.statement
-        if not _is_there(
-            layout, statement, refs, switch_to=switch_to, allow_downgrade=allow_downgrade
-        ):
-            stage.check_requirements(bundle.manifest, root=layout.root)
-            added_bytes, added_files = stage.count_new(layout, bundle.manifest, given)
-            new_bytes, new_files = new_bytes + added_bytes, new_files + added_files
+    total = Cost()
+    for each in origins:
+        for attempt in attempts(context, each):
+            with attempt as source:
+                authentic = authenticity.authenticate(
+                    source, each.policy, now=context.now, digest=each.digest
+                )
+                bundle = authenticity.open_bundle(source, authentic)
+                statement = authentic.statement
+                if not _is_there(
+                    layout, statement, refs, switch_to=switch_to, allow_downgrade=allow_downgrade
+                ):
+                    stage.check_requirements(bundle.manifest, root=layout.root)
+                    total += cost.find_cost(layout, source, bundle.manifest, given)
         refs[statement.name] = statement.version
         told[statement.name] = bundle.manifest
     before, generation = _next(context, refs, told, switch_to=switch_to)
@@ -299,6 +343,5 @@ def plan(
             losses=switch.losses(context, before, generation, told) if generation else (),
         ),
         versions=_refs(refs),
-        new_bytes=new_bytes,
-        new_files=new_files,
+        cost=total,
     )

@@ -2,13 +2,12 @@
 
 import hashlib
 import os
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from appbundle.bundle.container import END_FRAME, compress, encode_head
+from appbundle.bundle.container import END_FRAME, compress, compression_level, encode_head
 from appbundle.bundle.manifest import File, Manifest
 from appbundle.bundle.payload import plain_frames
 from appbundle.bundle.statement import Signed
@@ -108,7 +107,7 @@ def write_packed(
     Raises:
         CorruptError: A frame does not become what was signed.
     """
-    level = _level(manifest)
+    level = compression_level(manifest.compression)
     plain = plain_frames(
         directories=manifest.directories,
         links=manifest.links,
@@ -132,13 +131,6 @@ def write_packed(
             target.write(compressed)
             progress(index + 1, len(manifest.frames))
         target.write(END_FRAME)
-
-
-def _level(manifest: Manifest) -> int:
-    match = re.search(r"level (\d{1,2})$", manifest.compression, re.ASCII)
-    if match is None:
-        raise CorruptError("the manifest does not say how its frames were compressed")
-    return int(match[1])
 
 
 def _pieces(source_fd: int, file: File) -> Iterator[bytes]:

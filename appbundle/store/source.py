@@ -3,12 +3,14 @@
 import os
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from appbundle.bundle.container import END_FRAME, Head, read_exactly, read_head
+from appbundle.bundle.manifest import Manifest
 from appbundle.bundle.statement import (
     MAX_AREA_SIZE,
     MAX_MANIFEST_SIZE,
@@ -22,6 +24,49 @@ from appbundle.names import escape
 
 _OPEN = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 _OPEN_INSIDE = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW
+
+
+class FrameSource(Protocol):
+    """A bundle whose payload comes as frames: all of them, or only those that are needed.
+
+    The calls come in the order in which they stand here; `read_into` for each chosen frame.
+    Nothing that is given is believed: whoever reads compares it with what was signed.
+    """
+
+    @property
+    def name(self) -> str:
+        """For messages; escaped."""
+
+    def signed(self) -> Signed:
+        """Read statement and signatures."""
+
+    def manifest_frame(self, size: int) -> bytes:
+        """Read the manifest frame, of the length that the authenticated statement says."""
+
+    def choose_frames(self, manifest: Manifest, needed: Sequence[int]) -> Sequence[int]:
+        """Say which frames `read_into` gives.
+
+        Args:
+            manifest: What the authentic statement vouches for.
+            needed: Numbers of the frames that hold something this node lacks; ascending.
+
+        Returns:
+            At least the needed ones, ascending.
+        """
+
+    def read_into(self, target: memoryview) -> None:
+        """Fill memory with the chosen frames' next bytes.
+
+        Raises:
+            CorruptError: There are no more.
+        """
+
+    def finish(self) -> None:
+        """Check that nothing is wrong with the end.
+
+        Raises:
+            CorruptError: There is more, or less, than there should be.
+        """
 
 
 @dataclass(slots=True)
@@ -45,6 +90,10 @@ class BundleStream:
     def manifest_frame(self, size: int) -> bytes:
         """Read the manifest frame, of the length that the authenticated statement says."""
         return read_exactly(self._read, size, of="manifest")
+
+    def choose_frames(self, manifest: Manifest, needed: Sequence[int]) -> Sequence[int]:
+        """All of them: a stream passes by whole, and a damaged file is said to be damaged."""
+        return range(len(manifest.frames))
 
     def read_into(self, target: memoryview) -> None:
         """Fill memory with the payload's next bytes.
@@ -113,11 +162,11 @@ class BundleDirectory:
         return content
 
 
-Source = BundleStream | BundleDirectory
+Source = FrameSource | BundleDirectory
 
 
 @contextmanager
-def open_source(path: str) -> Iterator[Source]:
+def open_source(path: str) -> Iterator[BundleStream | BundleDirectory]:
     """Open a bundle for installing.
 
     Args:

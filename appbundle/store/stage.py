@@ -26,7 +26,7 @@ from appbundle.names import AppName, escape
 from appbundle.store import generations, unpack, versions
 from appbundle.store.flush import Flusher
 from appbundle.store.source import BundleDirectory, Source
-from appbundle.store.worker import FileState, Job, Task, object_name, unpacking_failed
+from appbundle.store.worker import FileState, Job, Task, unpacking_failed
 from appbundle.system import files, libc
 from appbundle.trust.verify import VerifiedBundle
 
@@ -221,33 +221,9 @@ def _fill(
         check_same_paths(source, manifest)
         workers.over_files(Task.COPY)
     else:
-        reader = _Counted(
-            source.read_into, sum(f.compressed_size for f in manifest.frames), progress
-        )
-        unpack.feed(workers, shape, reader.read_into)
-        source.finish()
+        unpack.feed(workers, shape, source, progress)
     if workers.job.twins:
         workers.over_files(Task.TWIN)
-
-
-class _Counted:
-    """Tells progress how far reading is."""
-
-    def __init__(
-        self,
-        read_into: Callable[[memoryview], None],
-        total: int,
-        progress: Callable[[int, int], None],
-    ) -> None:
-        self._read_into = read_into
-        self._total = total
-        self._progress = progress
-        self._done = 0
-
-    def read_into(self, target: memoryview) -> None:
-        self._read_into(target)
-        self._done += len(target)
-        self._progress(self._done, self._total)
 
 
 def make_links(tree_fd: int, manifest: Manifest) -> None:
@@ -312,38 +288,6 @@ def check_space(tree: Path, manifest: Manifest, states: mmap.mmap) -> tuple[int,
             f"{title} needs {len(sizes)} more inodes; {free_inodes} are free", hint=hint
         )
     return sum(sizes), len(sizes)
-
-
-def count_new(layout: Layout, manifest: Manifest, given: set[str]) -> tuple[int, int]:
-    """Count what installing would write, without writing.
-
-    Args:
-        given: Names of objects that earlier bundles of the same installation bring; what this
-            one brings is added.
-
-    Returns:
-        Bytes and number of the files whose content the pool lacks.
-    """
-    states, _ = first_states(manifest)
-    for index, file in enumerate(manifest.files):
-        if states[index] == FileState.MISSING and object_name(file) in given:
-            states[index] = FileState.LINKED
-    if layout.objects.is_dir():
-        with files.directory(layout.objects) as fd:
-            for index, file in enumerate(manifest.files):
-                if states[index] == FileState.MISSING and _exists(object_name(file), fd):
-                    states[index] = FileState.LINKED
-    new = [f for i, f in enumerate(manifest.files) if states[i] == FileState.MISSING]
-    given.update(map(object_name, new))
-    return sum(file.size for file in new), len(new)
-
-
-def _exists(name: str, dir_fd: int) -> bool:
-    try:
-        os.lstat(name, dir_fd=dir_fd)
-    except FileNotFoundError:
-        return False
-    return True
 
 
 def check_same_paths(source: BundleDirectory, manifest: Manifest) -> None:

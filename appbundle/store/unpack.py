@@ -21,6 +21,7 @@ from appbundle.bundle.manifest import Manifest
 from appbundle.bundle.payload import MAX_COMPRESSED_FRAME_SIZE, Shape
 from appbundle.errors import AppbError, CorruptError, NoSpaceError
 from appbundle.store import worker
+from appbundle.store.source import FrameSource
 from appbundle.store.worker import FileState, Job, Task
 
 SLOTS = 2
@@ -205,23 +206,47 @@ def _failure(said: dict[str, str]) -> AppbError:
             return AppbError(said["what"])
 
 
-def feed(workers: Workers, shape: Shape, read_into: Callable[[memoryview], None]) -> None:
-    """Pass a payload's frames to workers, in order; those with nothing missing are only checked.
+def frames_needed(manifest: Manifest, shape: Shape, states: "mmap.mmap | bytes") -> list[int]:
+    """Find the frames that hold a file with state MISSING; ascending."""
+    needed, begin, missing = [], 0, bytes((FileState.MISSING,))
+    for index, frame in enumerate(manifest.frames):
+        end = begin + frame.size
+        first, last, _ = files_in(manifest, shape, begin, end)
+        if states.find(missing, first, last) >= 0:
+            needed.append(index)
+        begin = end
+    return needed
+
+
+def feed(
+    workers: Workers,
+    shape: Shape,
+    source: FrameSource,
+    progress: Callable[[int, int], None],
+) -> None:
+    """Pass the frames that a source gives to workers; those not needed are only checked.
 
     Args:
         shape: Of the payload.
-        read_into: Fills memory with the payload's next bytes.
+        source: Stands behind the manifest.
+        progress: Called with compressed bytes done and to do.
     """
-    manifest, states = workers.job.manifest, workers.job.states
-    begin = 0
-    for index, frame in enumerate(manifest.frames):
-        end = begin + frame.size
-        first, last, continues = files_in(manifest, shape, begin, end)
-        missing = states.find(bytes((FileState.MISSING,)), first, last) >= 0
-        read_into(workers.frame_buffer(index, continues=continues and missing))
-        workers.handle(Task.FRAME if missing else Task.CHECK, index, first, last)
-        begin = end
+    job = workers.job
+    frames, starts = job.manifest.frames, job.frame_starts
+    needed = frames_needed(job.manifest, shape, job.states)
+    chosen = source.choose_frames(job.manifest, needed)
+    total, done = sum(frames[index].compressed_size for index in chosen), 0
+    missing = frozenset(needed)
+    for index in chosen:
+        begin, end = starts[index], starts[index + 1]
+        first, last, continues = files_in(job.manifest, shape, begin, end)
+        is_missing = index in missing
+        source.read_into(workers.frame_buffer(index, continues=continues and is_missing))
+        workers.handle(Task.FRAME if is_missing else Task.CHECK, index, first, last)
+        done += frames[index].compressed_size
+        progress(done, total)
     workers.wait()
+    source.finish()
 
 
 def files_in(manifest: Manifest, shape: Shape, begin: int, end: int) -> tuple[int, int, bool]:

@@ -160,7 +160,7 @@ def test_again_changes_nothing(node: Node, bundle: Bundle) -> None:
     node.install(bundle("hello", 1), bundle("other", 1))
     before = picture(node.root)
     done = node.install(bundle("other", 1), bundle("hello", 1), now=NOW + 1)
-    assert (done.switched.outcome, done.new_files) == ("unchanged", 0)
+    assert (done.switched.outcome, done.cost.new_files) == ("unchanged", 0)
     assert picture(node.root) == before
 
 
@@ -210,7 +210,7 @@ def test_without_switch_current_stays(node: Node, bundle: Bundle) -> None:
     assert (done.switched.outcome, node.looks().generations) == ("installed", (1,))
     assert node.looks().apps == {"hello": "1.0"}
     done = node.install(bundle("hello", 2))
-    assert (done.switched.outcome, done.new_files) == ("switched", 0)
+    assert (done.switched.outcome, done.cost.new_files) == ("switched", 0)
     assert node.looks().apps == {"hello": "2.0"}
 
 
@@ -231,5 +231,5 @@ def test_dry_run_counts_what_bundles_share_once(node: Node, memory: Path, shared
     planned = installing.plan(node.context(), [str(path) for path in paths])
     done = node.install(*paths)
     expected = len(b"web" + b"worker" + shared), 3 if shared else 2
-    assert (planned.new_bytes, planned.new_files) == expected
-    assert (done.new_bytes, done.new_files) == expected
+    assert (planned.cost.new_bytes, planned.cost.new_files) == expected
+    assert (done.cost.new_bytes, done.cost.new_files) == expected

@@ -43,7 +43,7 @@ def test_versions_share_what_is_equal(node: Node, bundle: Bundle) -> None:
     one, two = node.version("hello", "1.0"), node.version("hello", "2.0")
     assert inode(one / "share/common") == inode(two / "share/common")
     assert inode(one / "share/version") != inode(two / "share/version")
-    assert (done.new_files, done.new_bytes) == (1, len("hello 2\n"))
+    assert (done.cost.new_files, done.cost.new_bytes) == (1, len("hello 2\n"))
 
 
 def test_apps_share_too(node: Node, bundle: Bundle) -> None:

@@ -1,0 +1,240 @@
+"""A repository's bundle as a source of frames: only what is asked for is fetched."""
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Annotated
+
+import msgspec
+
+from appbundle.bundle.container import (
+    END_FRAME,
+    PREAMBLE,
+    compression_level,
+    encode_manifest_frame,
+    read_head,
+)
+from appbundle.bundle.manifest import Manifest
+from appbundle.bundle.statement import AREA_STEP, Signed, Statement, parse_statement
+from appbundle.errors import AppbError, CorruptError
+from appbundle.names import Digest
+from appbundle.repository.manifest_patch import apply_patch
+from appbundle.repository.transport import Stretch, Transport
+
+_GAP_BYTES = 32 << 10
+"""Unneeded bytes between two needed frames that cost less than asking twice."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patch:
+    """How a bundle's manifest follows from one that the node may have; authenticated by TUF.
+
+    Args:
+        path: In the repository's folder.
+        size: Bytes of the patch.
+        sha256: Of the patch.
+        previous: Digest of the manifest that it was made against.
+    """
+
+    path: str
+    size: int
+    sha256: Digest
+    previous: Digest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoteFile:
+    """A bundle file as authenticated metadata describe it.
+
+    Args:
+        path: In the repository's folder.
+        size: Bytes.
+        patch: Of its manifest, if there is one.
+    """
+
+    path: str
+    size: int
+    patch: Patch | None = None
+
+
+Recall = Callable[[Digest], bytes | None]
+"""Gives the JSON of a manifest that the node has, by its digest."""
+
+
+class RemoteBundle:
+    """Reads a bundle from a repository; nothing of what it gives is authenticated here.
+
+    It keeps the contract of `store.source.FrameSource`, and counts what it fetches.
+
+    Args:
+        transport: Of one mirror.
+        file: Which file.
+        title: For messages; escaped.
+        recall: For the manifest's patch.
+        chosen: Called once with the bytes that the chosen frames have, and with the bytes of the
+            file that are not fetched.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        file: RemoteFile,
+        *,
+        title: str,
+        recall: Recall = lambda _: None,
+        chosen: Callable[[int, int], None] = lambda _, __: None,
+    ) -> None:
+        self.name = title
+        self.fetched_bytes = 0
+        self._transport = transport
+        self._file = file
+        self._recall = recall
+        self._chosen = chosen
+        self._head_size = 0
+        self._payload_start = 0
+        self._signed: Signed | None = None
+        self._pieces: Iterator[bytes] = iter(())
+        self._piece = memoryview(b"")
+
+    @property
+    def whole_bytes(self) -> int:
+        """What fetching the whole file would take."""
+        return self._file.size
+
+    def signed(self) -> Signed:
+        """Read statement and signatures: nearly always with one request."""
+        whole = min(len(PREAMBLE) + AREA_STEP, self._file.size)
+        at, known = 0, self._fetch(Stretch(0, whole))
+
+        def read(size: int) -> bytes:
+            nonlocal at, known
+            if at + size > len(known) and len(known) < self._file.size:
+                more = min(at + size, self._file.size) - len(known)
+                known += self._fetch(Stretch(len(known), more))
+            piece = known[at : at + size]
+            at += len(piece)
+            return piece
+
+        head = read_head(read)
+        self._head_size, self._signed = head.size, head.signed
+        return head.signed
+
+    def manifest_frame(self, size: int) -> bytes:
+        """Make the manifest frame from its patch, or fetch it, whichever is fewer bytes."""
+        assert self._signed is not None
+        self._payload_start = self._head_size + size
+        patch = self._file.patch
+        if patch is not None and patch.size < size:
+            previous = self._recall(patch.previous)
+            if previous is not None:
+                frame = self._patched(patch, previous, parse_statement(self._signed.statement))
+                if frame is not None:
+                    return frame
+        return self._fetch(Stretch(self._head_size, size))
+
+    def _patched(self, patch: Patch, previous: bytes, statement: Statement) -> bytes | None:
+        """Make the exact frame that was signed; None if that cannot be done here."""
+        try:
+            raw = self._transport.read(patch.path, limit=patch.size)
+            self.fetched_bytes += len(raw)
+            if hashlib.sha256(raw).hexdigest() != patch.sha256:
+                return None
+            manifest = apply_patch(raw, previous, size=statement.manifest_size)
+            if hashlib.sha256(manifest).hexdigest() != statement.manifest_sha256:
+                return None
+            made = msgspec.json.decode(manifest, type=_Made)
+            level = compression_level(made.compression)
+        except (AppbError, msgspec.MsgspecError):
+            return None
+        frame = encode_manifest_frame(manifest, mtime=made.created, level=level)
+        # Another libzstd compresses otherwise.
+        digest = hashlib.sha256(frame).hexdigest()
+        return frame if digest == statement.manifest_frame_sha256 else None
+
+    def choose_frames(self, manifest: Manifest, needed: Sequence[int]) -> Sequence[int]:
+        """Ask for the needed frames, and for small ones between them."""
+        end = self._payload_start + sum(frame.compressed_size for frame in manifest.frames)
+        if end + len(END_FRAME) != self._file.size:
+            raise CorruptError(f"{self.name} is not as long as its manifest says")
+        chosen, stretches = plan(manifest, needed, start=self._payload_start)
+        size = sum(each.size for each in stretches)
+        self._chosen(size, self._file.size - size - self.fetched_bytes)
+        if stretches:
+            self._pieces = self._read(stretches)
+        return chosen
+
+    def read_into(self, target: memoryview) -> None:
+        """Fill memory with the chosen frames' next bytes.
+
+        Raises:
+            CorruptError: The server gave too few.
+        """
+        while target:
+            if not self._piece:
+                self._piece = memoryview(self._next())
+            count = min(len(target), len(self._piece))
+            target[:count] = self._piece[:count]
+            target, self._piece = target[count:], self._piece[count:]
+            self.fetched_bytes += count
+
+    def finish(self) -> None:
+        """Check that the server gave no more than was asked for.
+
+        Raises:
+            CorruptError: It did.
+        """
+        if self._piece or any(self._pieces):
+            raise CorruptError(f"{self._transport.name} gave more than was asked for")
+
+    def cost(self, manifest: Manifest, needed: Sequence[int]) -> int:
+        """Bytes that `choose_frames` would ask for."""
+        return sum(s.size for s in plan(manifest, needed, start=self._payload_start)[1])
+
+    def _next(self) -> bytes:
+        piece = next(self._pieces, None)
+        if piece is None:
+            raise CorruptError(f"{self._transport.name} gave less than was asked for")
+        return piece
+
+    def _fetch(self, stretch: Stretch) -> bytes:
+        content = b"".join(self._read([stretch]))
+        self.fetched_bytes += len(content)
+        if len(content) != stretch.size:
+            raise CorruptError(f"{self._transport.name} gave another length than was asked for")
+        return content
+
+    def _read(self, stretches: Sequence[Stretch]) -> Iterator[bytes]:
+        return self._transport.read_stretches(
+            self._file.path, file_size=self._file.size, stretches=stretches
+        )
+
+
+class _Made(msgspec.Struct):
+    """What a manifest says about how its own frame was made."""
+
+    compression: str
+    created: Annotated[int, msgspec.Meta(ge=0, lt=8**11)] = 0
+
+
+def plan(
+    manifest: Manifest, needed: Sequence[int], *, start: int
+) -> tuple[list[int], list[Stretch]]:
+    """Choose frames, and join those that are adjacent or nearly so.
+
+    Args:
+        needed: Numbers of frames, ascending.
+        start: Where the payload begins in the file.
+
+    Returns:
+        The frames, and the stretches of the file that they make up.
+    """
+    offsets = list(accumulate((f.compressed_size for f in manifest.frames), initial=start))
+    spans: list[range] = []
+    for index in needed:
+        if spans and offsets[index] - offsets[spans[-1].stop] <= _GAP_BYTES:
+            spans[-1] = range(spans[-1].start, index + 1)
+        else:
+            spans.append(range(index, index + 1))
+    stretches = [Stretch(offsets[s.start], offsets[s.stop] - offsets[s.start]) for s in spans]
+    return [index for span in spans for index in span], stretches
