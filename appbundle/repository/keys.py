@@ -6,11 +6,10 @@ to be unique within a file, and is short because it stands there once an app.
 
 import hashlib
 from collections.abc import Iterable
-from typing import TypeVar
 
 from securesystemslib.exceptions import UnverifiedSignatureError
 from securesystemslib.signer import Key, Signature, SSlibKey
-from tuf.api.metadata import Metadata, Root, Signed, Targets
+from tuf.api.metadata import Metadata, Root, T, Targets
 
 from appbundle.errors import CorruptError
 from appbundle.names import AppName, escape
@@ -20,7 +19,6 @@ from appbundle.trust.sshsig import Signer
 from appbundle.trust.verify import TrustPolicy
 
 _TYPE = "ed25519"
-T = TypeVar("T", bound=Signed)
 
 
 def key_id(key: PublicKey) -> str:
