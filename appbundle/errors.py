@@ -96,6 +96,24 @@ class DowngradeError(TrustError):
     kind = "downgrade"
 
 
+class ExpiredMetadataError(TrustError):
+    """What a repository says of itself is out of date; may be an attempt to hide what is newer."""
+
+    kind = "expired-metadata"
+
+
+class RollbackError(TrustError):
+    """A repository says less than it said before, or leaves a step out."""
+
+    kind = "rollback"
+
+
+class UnsignedMetadataError(TrustError):
+    """What a repository says is not signed by enough of the keys that count for it."""
+
+    kind = "bad-metadata-signature"
+
+
 class CorruptError(AppbError):
     """Bytes differ from what was signed, or break the format's rules."""
 

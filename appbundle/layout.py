@@ -91,6 +91,25 @@ class Layout:
     def node_settings(self) -> Path:
         return self.settings / "node.toml"
 
+    @property
+    def repositories(self) -> Path:
+        """One file a repository: where it is and which root it had when it was added."""
+        return self.settings / "repositories"
+
+    @property
+    def remembered(self) -> Path:
+        """What this node knows of repositories, and cannot make again by itself."""
+        return self.root / "var/lib/appbundle"
+
+    def repository(self, name: str) -> Path:
+        """What is known of one repository: its pinned root, and its metadata as last trusted."""
+        return self.remembered / "repositories" / name
+
+    @property
+    def bindings(self) -> Path:
+        """One small file an app: the repository that its name is bound to."""
+        return self.remembered / "bindings"
+
     def app(self, name: AppName) -> Path:
         return self.apps / name
 

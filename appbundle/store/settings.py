@@ -1,14 +1,12 @@
 """What the administrator of a node has decided: trusted keys and node settings."""
 
-import os
-import stat
 import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
 
-from appbundle.errors import CorruptError, UnsupportedError, UsageError
+from appbundle.errors import CorruptError, UsageError
 from appbundle.layout import Layout
 from appbundle.names import AppName
 from appbundle.system import files
@@ -70,7 +68,7 @@ def read_node_settings(layout: Layout) -> NodeSettings:
     Raises:
         UsageError: It is no such file; says where.
     """
-    raw = _read_safely(layout.node_settings)
+    raw = _read(layout.node_settings)
     try:
         return msgspec.convert(tomllib.loads(raw.decode()), NodeSettings)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
@@ -81,7 +79,7 @@ def read_node_settings(layout: Layout) -> NodeSettings:
 
 def read_allowed_signers(layout: Layout) -> str:
     """Read the text of the keys that this node trusts; empty if there are none."""
-    return _read_safely(layout.allowed_signers).decode("utf-8", "surrogateescape")
+    return _read(layout.allowed_signers).decode("utf-8", "surrogateescape")
 
 
 def write_allowed_signers(layout: Layout, text: str) -> None:
@@ -92,21 +90,9 @@ def write_allowed_signers(layout: Layout, text: str) -> None:
     files.write_durably(layout.allowed_signers, text.encode("utf-8", "surrogateescape"))
 
 
-def _read_safely(path: Path) -> bytes:
+def _read(path: Path) -> bytes:
     try:
-        files.check_owner(path.parent)
-        with open(path, "rb") as file:
-            status = os.fstat(file.fileno())
-            if status.st_uid not in (os.geteuid(), 0):
-                raise UnsupportedError(
-                    f"{path} belongs to another user (uid {status.st_uid}), so it decides nothing",
-                    hint=f"read it through, then: chown root: {path}",
-                )
-            if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-                raise UnsupportedError(
-                    f"{path} is writable by others, so it decides nothing", hint=f"chmod 644 {path}"
-                )
-            return file.read()
+        return files.read_trusted(path)
     except FileNotFoundError:
         return b""
 

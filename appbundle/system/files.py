@@ -100,6 +100,14 @@ def make_directory(path: Path, *, mode: int = DIRECTORY_MODE) -> bool:
     return True
 
 
+def make_directories(path: Path) -> None:
+    """Create a directory and what is missing above it."""
+    if not path.is_dir():
+        make_directories(path.parent)
+        if make_directory(path):
+            fsync_directory(path.parent)
+
+
 def check_owner(path: Path, *, may_be_sticky: bool = False) -> None:
     """Refuse a directory that someone else could change under us.
 
@@ -122,6 +130,28 @@ def check_owner(path: Path, *, may_be_sticky: bool = False) -> None:
         raise UnsupportedError(f"{path} belongs to another user (uid {status.st_uid})", hint=hint)
     if status.st_mode & 0o022 and not (may_be_sticky and status.st_mode & stat.S_ISVTX):
         raise UnsupportedError(f"{path} is writable by others", hint=hint)
+
+
+def read_trusted(path: Path) -> bytes:
+    """Read a file that decides something, unless someone else could have written it.
+
+    Raises:
+        FileNotFoundError: There is none.
+        UnsupportedError: It, or its directory, is another user's or writable by others.
+    """
+    check_owner(path.parent)
+    with open(path, "rb") as file:
+        status = os.fstat(file.fileno())
+        if status.st_uid not in (os.geteuid(), 0):
+            raise UnsupportedError(
+                f"{path} belongs to another user (uid {status.st_uid}), so it decides nothing",
+                hint=f"read it through, then: chown root: {path}",
+            )
+        if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            raise UnsupportedError(
+                f"{path} is writable by others, so it decides nothing", hint=f"chmod 644 {path}"
+            )
+        return file.read()
 
 
 def is_writable(path: Path) -> bool:

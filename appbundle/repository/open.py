@@ -1,0 +1,40 @@
+"""From a repository's address to the transport that reaches it."""
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from appbundle.errors import UsageError
+from appbundle.names import escape
+from appbundle.repository.local import LocalTransport
+from appbundle.repository.transport import Transport
+
+_PLAIN = re.compile(r"[!-~]+", re.ASCII)
+_HINT = "https://HOST/PATH, http://HOST/PATH or file:///DIRECTORY"
+
+
+def open_transport(url: str, *, redirect_hosts: Sequence[str] = ()) -> Transport:
+    """Give the transport for an address; nothing is asked yet.
+
+    Args:
+        url: `https://…`, `http://…`, `file:///…`.
+        redirect_hosts: Hosts to which a server may send the client on, besides its own.
+
+    Raises:
+        UsageError: It is no such address.
+    """
+    parts = urlsplit(url) if _PLAIN.fullmatch(url) else None
+    if parts is None or parts.query or parts.fragment:
+        raise UsageError(f"{escape(url)} is not a repository's address", hint=_HINT)
+    if parts.username is not None:
+        raise UsageError(
+            f"the address of {escape(parts.hostname or '')} has credentials in it",
+            hint="an address is shown, logged and kept for all to read; leave them out",
+        )
+    match parts.scheme:
+        case "file" if not parts.netloc and os.path.isabs(parts.path):
+            return LocalTransport(Path(unquote(parts.path)))
+        case _:
+            raise UsageError(f"{escape(url)} is not a repository's address", hint=_HINT)

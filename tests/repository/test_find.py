@@ -1,0 +1,102 @@
+"""From an app's name to what one trusted repository says of it."""
+
+from pathlib import Path
+
+import pytest
+
+from appbundle.errors import ConflictError, NotFoundError
+from appbundle.layout import Layout
+from appbundle.names import AppName, Digest
+from appbundle.repository import bindings, configured, find
+from appbundle.repository.configured import Repository
+from tests.crash.support import NOW
+from tests.repository.simulator import Simulator
+
+HELLO = AppName("hello")
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    """A node without repositories."""
+    (tmp_path / "node").mkdir()
+    return Layout(tmp_path / "node")
+
+
+@pytest.fixture
+def simulator(tmp_path: Path) -> Simulator:
+    """A repository that has two releases of hello, by two of three keys."""
+    made = Simulator(tmp_path / "served")
+    made.delegate("hello", threshold=2, keys=3)
+    made.add_release("hello", 1, b"first bundle")
+    made.add_release("hello", 2, b"second bundle", summary="Says hello")
+    made.publish("targets")
+    return made
+
+
+def use(layout: Layout, name: str, simulator: Simulator, *urls: str) -> None:
+    """Make a repository the node's."""
+    digest = Digest(simulator.first_root_sha256())
+    where = urls or (f"file://{simulator.folder}",)
+    repository = Repository(name=name, urls=where, root_sha256=digest)
+    configured.add(layout, repository, simulator.first_root())
+
+
+def test_describes_an_app(layout: Layout, simulator: Simulator) -> None:
+    """Found are the app's releases, newest first, the keys that count, and a way to its files."""
+    use(layout, "site", simulator)
+    with find.repositories(layout, now=NOW) as known:
+        found = known.find(HELLO)
+    assert (found.repository, found.threshold) == ("site", 2)
+    assert {key.raw for key in found.keys} == {key.raw for key in simulator.keys["hello"]}
+    assert [(each.version, each.number) for each in found.releases] == [("2.0", 2), ("1.0", 1)]
+    newest = found.releases[0].bundle
+    assert found.mirrors.read(newest.path, limit=newest.size) == b"second bundle"
+
+
+def test_name_in_two_repositories_is_asked_about(
+    layout: Layout, simulator: Simulator, tmp_path: Path
+) -> None:
+    """An app's name that two repositories have is a conflict until it is bound to one."""
+    other = Simulator(tmp_path / "other")
+    other.delegate("hello")
+    other.add_release("hello", 9, b"somebody else's")
+    other.publish("targets")
+    use(layout, "site", simulator)
+    use(layout, "other", other)
+    with find.repositories(layout, now=NOW) as known, pytest.raises(ConflictError):
+        known.find(HELLO)
+    bindings.bind(layout, HELLO, "site")
+    with find.repositories(layout, now=NOW) as known:
+        assert known.find(HELLO).repository == "site"
+
+
+def test_bound_name_is_sought_nowhere_else(
+    layout: Layout, simulator: Simulator, tmp_path: Path
+) -> None:
+    """A name that is bound to a repository which lacks it is not found in another."""
+    use(layout, "empty", Simulator(tmp_path / "empty"))
+    use(layout, "site", simulator)
+    bindings.bind(layout, HELLO, "empty")
+    with find.repositories(layout, now=NOW) as known, pytest.raises(NotFoundError):
+        known.find(HELLO)
+
+
+def test_mirror_that_is_gone_is_passed_over(layout: Layout, simulator: Simulator) -> None:
+    """If the first of two mirrors is not there, the second one is asked."""
+    use(layout, "site", simulator, "file:///nowhere", f"file://{simulator.folder}")
+    with find.repositories(layout, now=NOW) as known:
+        assert len(known.find(HELLO).releases) == 2
+
+
+def test_app_that_is_not_delegated_is_not_there(layout: Layout, simulator: Simulator) -> None:
+    """A role that is no longer delegated is not believed, though its metadata are remembered."""
+    use(layout, "site", simulator)
+    with find.repositories(layout, now=NOW) as known:
+        known.find(HELLO)
+    delegations = simulator.targets.delegations
+    assert delegations is not None
+    assert delegations.roles is not None
+    del delegations.roles["hello"]
+    simulator.publish("targets")
+    with find.repositories(layout, now=NOW) as known, pytest.raises(NotFoundError):
+        known.find(HELLO)
