@@ -12,7 +12,7 @@ from appbundle.repository import bindings, clock, configured
 from appbundle.repository.configured import Repository
 from appbundle.repository.mirrors import FAILURES, Mirrors
 from appbundle.repository.open import open_transport
-from appbundle.repository.releases import Release, read_releases
+from appbundle.repository.release import Release, read_releases
 from appbundle.repository.trusted import Role, Trusted, trusted
 from appbundle.system import files
 from appbundle.system.lock import lock
@@ -92,12 +92,13 @@ class Repositories:
         role, mirrors = self.role(name, app)
         if role is None:
             return None
+        releases = read_releases(app, role.signed).values()
         return Described(
             app=app,
             repository=name,
             keys=role.keys,
             threshold=role.threshold,
-            releases=read_releases(app, role.targets),
+            releases=tuple(sorted(releases, key=lambda each: each.release, reverse=True)),
             mirrors=mirrors,
         )
 

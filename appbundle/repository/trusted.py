@@ -67,6 +67,7 @@ class Role:
         threshold: How many of them must have signed.
         version: Of its metadata.
         expires: Seconds since the epoch.
+        signed: All that it says, as TUF has it.
         targets: By TUF's target path.
     """
 
@@ -74,6 +75,7 @@ class Role:
     threshold: int
     version: int
     expires: int
+    signed: Targets
     targets: Mapping[str, Target]
 
 
@@ -146,6 +148,7 @@ class Trusted:
             threshold=delegated.threshold,
             version=signed.version,
             expires=int(signed.expires.timestamp()),
+            signed=signed,
             targets={
                 path: _target(path, each.length, each.hashes, each.custom)
                 for path, each in signed.targets.items()

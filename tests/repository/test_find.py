@@ -48,8 +48,8 @@ def test_describes_an_app(layout: Layout, simulator: Simulator) -> None:
         found = known.find(HELLO)
     assert (found.repository, found.threshold) == ("site", 2)
     assert {key.raw for key in found.keys} == {key.raw for key in simulator.keys["hello"]}
-    assert [(each.version, each.number) for each in found.releases] == [("2.0", 2), ("1.0", 1)]
-    newest = found.releases[0].bundle
+    assert [(each.version, each.release) for each in found.releases] == [("2.0", 2), ("1.0", 1)]
+    newest = found.releases[0]
     assert found.mirrors.read(newest.path, limit=newest.size) == b"second bundle"
 
 
