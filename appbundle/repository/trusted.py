@@ -5,57 +5,34 @@ to be authentic is then put in place of it, durably. Without the right to write 
 remembered, and everything else is the same.
 """
 
-import hashlib
 import os
-import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from tuf.api.exceptions import DownloadHTTPError, RepositoryError
-from tuf.api.metadata import DelegatedRole, Metadata, Root, Signed, Snapshot, Targets, Timestamp
+from tuf.api.metadata import Metadata, Root, Signed, Snapshot, Targets, Timestamp
 from tuf.ngclient import Updater, UpdaterConfig
 from tuf.ngclient.fetcher import FetcherInterface
 
-from appbundle.errors import CorruptError, NotFoundError
-from appbundle.names import Digest, escape
+from appbundle.errors import NotFoundError
 from appbundle.repository import refusals
+from appbundle.repository.keys import keys_of, threshold_of
 from appbundle.repository.transport import Transport
 from appbundle.system import files
 from appbundle.trust.keys import PublicKey
 
 METADATA = "metadata"
 """The folder of metadata in a repository."""
-TARGETS = "targets"
-"""The folder of everything else."""
 
 _HISTORY = "root_history"
 _NOBODYS = "-"
 """The last part of a target's path that no target has."""
-_HEX = re.compile(r"[0-9a-f]{64}", re.ASCII).fullmatch
-_PATH = re.compile(r"[a-z0-9-]+/[0-9A-Za-z+~_-][0-9A-Za-z.+~_-]*", re.ASCII).fullmatch
 _CONFIG = UpdaterConfig(max_delegations=8)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
-    """A file of a repository as authentic metadata describe it.
-
-    Args:
-        path: In the repository's folder; no name that a server chose.
-        size: Bytes.
-        sha256: Of its content.
-        custom: What else is said of it, as JSON.
-    """
-
-    path: str
-    size: int
-    sha256: Digest
-    custom: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,20 +40,14 @@ class Role:
     """What one delegated role vouches for.
 
     Args:
-        keys: Those of its keys that can sign bundles too, each once.
-        threshold: How many of them must have signed.
-        version: Of its metadata.
-        expires: Seconds since the epoch.
-        signed: All that it says, as TUF has it.
-        targets: By TUF's target path.
+        keys: Those that may sign for it, each once.
+        threshold: How many of them must.
+        signed: All that it says, verified.
     """
 
     keys: tuple[PublicKey, ...]
     threshold: int
-    version: int
-    expires: int
     signed: Targets
-    targets: Mapping[str, Target]
 
 
 class Trusted:
@@ -134,26 +105,17 @@ class Trusted:
         assert self._updater is not None
         assert self._targets is not None
         probe = f"{name}/{_NOBODYS}"
-        delegated = _delegation(self._targets, name, probe)
-        if delegated is None:
+        if not _leads_to(self._targets, name, probe):
             return None
         self._fetcher.transport = transport
         with self._translated(transport):
             if self._updater.get_targetinfo(probe) is not None:
                 raise RepositoryError(f"{probe} is a target")
         # Nobody else writes there, and the walk to the probe ends at this role, verified.
-        signed = cast(Targets, self._load(name))
         return Role(
-            keys=_keys(self._targets, delegated),
-            threshold=delegated.threshold,
-            version=signed.version,
-            expires=int(signed.expires.timestamp()),
-            signed=signed,
-            targets={
-                path: _target(path, each.length, each.hashes, each.custom)
-                for path, each in signed.targets.items()
-                if path.startswith(f"{name}/")
-            },
+            keys=keys_of(self._targets, name),
+            threshold=threshold_of(self._targets, name),
+            signed=cast(Targets, self._load(name)),
         )
 
     @contextmanager
@@ -214,18 +176,6 @@ def trusted(cache: Path, pinned: bytes, *, now: int) -> Iterator[Trusted]:
         yield Trusted(scratch, cache, pinned, now=now)
 
 
-def read_target(target: Target, transport: Transport) -> bytes:
-    """Read a small target whole.
-
-    Raises:
-        CorruptError: It is not what it is said to be.
-    """
-    content = transport.read(target.path, limit=target.size)
-    if hashlib.sha256(content).hexdigest() != target.sha256:
-        raise CorruptError(f"{target.path} of {transport.name} is not what its metadata say")
-    return content
-
-
 class _Fetcher(FetcherInterface):
     """Gives the updater what a transport reads, and remembers it by role."""
 
@@ -261,29 +211,8 @@ def _metadata_files(directory: Path) -> list[Path]:
     return [each.relative_to(directory) for each in ordered]
 
 
-def _delegation(targets: Targets, name: str, probe: str) -> DelegatedRole | None:
-    """The role of this name, if it is the first and only one that the probe leads to."""
-    if targets.delegations is None or targets.delegations.roles is None:
-        return None
-    first = next(targets.delegations.get_roles_for_target(probe), None)
-    return targets.delegations.roles[name] if first == (name, True) else None
-
-
-def _keys(targets: Targets, delegated: DelegatedRole) -> tuple[PublicKey, ...]:
-    assert targets.delegations is not None
-    known = (targets.delegations.keys[each] for each in delegated.keyids)
-    raw = (str(each.keyval["public"]) for each in known if each.keytype == "ed25519")
-    return tuple(PublicKey(bytes.fromhex(each)) for each in dict.fromkeys(raw) if _HEX(each))
-
-
-def _target(path: str, size: int, hashes: Mapping[str, str], custom: object) -> Target:
-    digest = str(hashes.get("sha256"))
-    if not _HEX(digest) or not _PATH(path):
-        raise CorruptError(f"the metadata have an odd target: {escape(path)}")
-    directory, _, name = path.rpartition("/")
-    return Target(
-        path=f"{TARGETS}/{directory}/{digest}.{name}",
-        size=size,
-        sha256=Digest(digest),
-        custom=custom if isinstance(custom, dict) else {},
-    )
+def _leads_to(targets: Targets, name: str, probe: str) -> bool:
+    """Whether a role of this name is the first that is asked for a target, and the last."""
+    if targets.delegations is None:
+        return False
+    return next(targets.delegations.get_roles_for_target(probe), None) == (name, True)

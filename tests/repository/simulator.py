@@ -130,7 +130,6 @@ class Simulator:
             app,
             f"{app}-{number}.0.bundle",
             content,
-            version=f"{number}.0",
             release=number,
             digest=hashlib.sha256(f"{app} {number}".encode()).hexdigest(),
             **{"channels": ["stable"]} | more,

@@ -28,7 +28,7 @@ def simulator(tmp_path: Path) -> Simulator:
     made = Simulator(tmp_path / "served")
     made.delegate("hello", threshold=2, keys=3)
     made.add_release("hello", 1, b"first bundle")
-    made.add_release("hello", 2, b"second bundle", summary="Says hello")
+    made.add_release("hello", 2, b"second bundle")
     made.publish("targets")
     return made
 
