@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from appbundle.errors import AppbError, CorruptError, NotFoundError, UnreachableError
+from appbundle.repository.stretches import behind
 from appbundle.repository.transport import Stretch, Transport
 
 FAILURES = (CorruptError, NotFoundError, UnreachableError)
@@ -68,14 +69,3 @@ class Mirrors:
         """A mirror that lacks one file may just not have it yet."""
         if not isinstance(error, NotFoundError):
             self.demote(transport)
-
-
-def behind(stretches: Sequence[Stretch], count: int) -> list[Stretch]:
-    """What is left of stretches after their first bytes."""
-    left: list[Stretch] = []
-    for each in stretches:
-        skipped = min(count, each.size)
-        count -= skipped
-        if skipped < each.size:
-            left.append(Stretch(each.start + skipped, each.size - skipped))
-    return left

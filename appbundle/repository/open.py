@@ -36,5 +36,16 @@ def open_transport(url: str, *, redirect_hosts: Sequence[str] = ()) -> Transport
     match parts.scheme:
         case "file" if not parts.netloc and os.path.isabs(parts.path):
             return LocalTransport(Path(unquote(parts.path)))
+        case "http" | "https" if parts.hostname:
+            return _http(url, redirect_hosts)
         case _:
             raise UsageError(f"{escape(url)} is not a repository's address", hint=_HINT)
+
+
+def _http(url: str, redirect_hosts: Sequence[str]) -> Transport:
+    # Loaded only by nodes that have such a repository.
+    from appbundle.repository.http import HttpTransport
+    from appbundle.repository.http_client import Elsewhere, HttpClient
+
+    client = HttpClient(elsewhere=Elsewhere(hosts=frozenset(redirect_hosts)))
+    return HttpTransport(url.rstrip("/"), client)
