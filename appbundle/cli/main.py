@@ -29,6 +29,7 @@ COMMANDS = {
     "key": Entry("Making bundles", "Make and show signing keys."),
     "pack": Entry("Making bundles", "Turn a bundle directory into the bundle file."),
     "unpack": Entry("Making bundles", "Turn a bundle file into a bundle directory."),
+    "publish": Entry("Making bundles", "Put bundles into a repository."),
     "trust": Entry("Installing", "Decide whose bundles this node accepts."),
     "install": Entry("Installing", "Install bundles and switch to them."),
     "switch": Entry("Installing", "Make other versions or an earlier generation current."),

@@ -6,10 +6,11 @@ to be unique within a file, and is short because it stands there once an app.
 
 import hashlib
 from collections.abc import Iterable
+from typing import Any
 
 from securesystemslib.exceptions import UnverifiedSignatureError
 from securesystemslib.signer import Key, Signature, SSlibKey
-from tuf.api.metadata import Metadata, Root, T, Targets
+from tuf.api.metadata import Metadata, Root, Targets
 
 from appbundle.errors import CorruptError
 from appbundle.names import AppName, escape
@@ -69,7 +70,7 @@ def policy(targets: Targets, app: AppName) -> TrustPolicy:
     return TrustPolicy(signers=tuple(signers), thresholds=asked)
 
 
-def sign(metadata: Metadata[T], signers: Iterable[Signer]) -> None:
+def sign(metadata: Metadata[Any], signers: Iterable[Signer]) -> None:
     """Add signatures to metadata; older ones by other keys stay."""
     signed = metadata.signed_bytes
     for each in signers:
@@ -77,13 +78,13 @@ def sign(metadata: Metadata[T], signers: Iterable[Signer]) -> None:
         metadata.signatures[keyid] = Signature(keyid, each.sign(signed).hex())
 
 
-def count_signatures(delegator: Root | Targets, role: str, metadata: Metadata[T]) -> int:
+def count_signatures(delegator: Root | Targets, role: str, metadata: Metadata[Any]) -> int:
     """How many distinct keys of a role have signed metadata."""
     signed = metadata.signed_bytes
     return sum(_holds(metadata, key, signed) for key in keys_of(delegator, role))
 
 
-def is_signed(delegator: Root | Targets, role: str, metadata: Metadata[T]) -> bool:
+def is_signed(delegator: Root | Targets, role: str, metadata: Metadata[Any]) -> bool:
     """Whether enough distinct keys of a role have signed metadata."""
     try:
         return count_signatures(delegator, role, metadata) >= threshold_of(delegator, role)
@@ -91,7 +92,7 @@ def is_signed(delegator: Root | Targets, role: str, metadata: Metadata[T]) -> bo
         return False
 
 
-def _holds(metadata: Metadata[T], key: PublicKey, signed: bytes) -> bool:
+def _holds(metadata: Metadata[Any], key: PublicKey, signed: bytes) -> bool:
     signature = metadata.signatures.get(key_id(key))
     if signature is None:
         return False

@@ -15,6 +15,7 @@ from appbundle.names import AppName, Digest, Version, escape, is_version
 STABLE = "stable"
 """The channel of whoever names none; a release that is in no other need not say so."""
 
+_ONLY_STABLE = (STABLE,)
 _CHANNEL = re.compile(r"[a-z][a-z0-9-]{0,30}", re.ASCII)
 _PATCH = re.compile(r"from-([0-9a-f]{16})\.manifest", re.ASCII)
 _PREFIX = 16
@@ -26,7 +27,7 @@ class _Custom(msgspec.Struct, frozen=True, omit_defaults=True):
 
     digest: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
     release: Annotated[int, msgspec.Meta(ge=0, lt=RELEASE_LIMIT)]
-    channels: Annotated[tuple[str, ...], msgspec.Meta(max_length=16)] = (STABLE,)
+    channels: Annotated[tuple[str, ...], msgspec.Meta(max_length=16)] = _ONLY_STABLE
 
 
 class _Envelope(msgspec.Struct, frozen=True):
@@ -75,13 +76,13 @@ class Release:
     @property
     def target(self) -> str:
         """TUF's name of the bundle file."""
-        return f"{self.app}/{self.app}-{self.version}{_BUNDLE}"
+        return bundle_target(self.app, self.version)
 
     @property
     def patch_target(self) -> str:
         """TUF's name of the patch; there must be one."""
         assert self.patch is not None
-        return f"{self.app}/{self.app}-{self.version}.from-{self.patch.previous}.manifest"
+        return patch_target(self.app, self.version, self.patch.previous)
 
     @property
     def path(self) -> str:
@@ -93,6 +94,16 @@ class Release:
         """Where the patch is in the repository's folder; there must be one."""
         assert self.patch is not None
         return stored_path(self.patch_target, self.patch.sha256)
+
+
+def bundle_target(app: AppName, version: Version) -> str:
+    """TUF's name of a bundle file."""
+    return f"{app}/{app}-{version}{_BUNDLE}"
+
+
+def patch_target(app: AppName, version: Version, previous: str) -> str:
+    """TUF's name of a manifest's patch; `previous` is a digest, or enough of its beginning."""
+    return f"{app}/{app}-{version}.from-{previous[:_PREFIX]}.manifest"
 
 
 def stored_path(target: str, sha256: Digest) -> str:
@@ -124,16 +135,19 @@ def encode_releases(releases: Mapping[Version, Release]) -> dict[str, TargetFile
     """Give the targets of an app's role: bundles and patches."""
     targets = {}
     for each in releases.values():
-        custom = msgspec.to_builtins(_Custom(each.digest, each.release, each.channels))
-        targets[each.target] = _target_file(each.target, each.size, each.sha256)
+        # A default is left out only if it is this very tuple.
+        channels = _ONLY_STABLE if each.channels == _ONLY_STABLE else each.channels
+        custom = msgspec.to_builtins(_Custom(each.digest, each.release, channels))
+        targets[each.target] = target_file(each.target, each.size, each.sha256)
         targets[each.target].unrecognized_fields["custom"] = {"appb": custom}
         if each.patch is not None:
             name = each.patch_target
-            targets[name] = _target_file(name, each.patch.size, each.patch.sha256)
+            targets[name] = target_file(name, each.patch.size, each.patch.sha256)
     return targets
 
 
-def _target_file(path: str, size: int, sha256: Digest) -> TargetFile:
+def target_file(path: str, size: int, sha256: Digest) -> TargetFile:
+    """Describe a file as TUF does."""
     return TargetFile(length=size, hashes={"sha256": sha256}, path=path)
 
 
@@ -147,7 +161,7 @@ def read_releases(app: AppName, role: Targets) -> dict[Version, Release]:
     found = {}
     for path, target in role.targets.items():
         version = path.removeprefix(f"{app}/{app}-").removesuffix(_BUNDLE)
-        if path == f"{app}/{app}-{version}{_BUNDLE}" and is_version(version):
+        if is_version(version) and path == bundle_target(app, Version(version)):
             found[Version(version)] = _read_release(app, Version(version), target, patches)
     return found
 
@@ -165,7 +179,7 @@ def _read_release(
         release=custom.release,
         digest=Digest(custom.digest),
         size=target.length,
-        sha256=_sha256(target),
+        sha256=sha256_of(target),
         channels=tuple(sorted({each for each in custom.channels if _CHANNEL.fullmatch(each)})),
         patch=patches.get(version),
     )
@@ -176,12 +190,17 @@ def _read_patches(app: AppName, role: Targets) -> dict[str, Patch]:
     for path, target in role.targets.items():
         version, _, kind = path.removeprefix(f"{app}/{app}-").rpartition(".from-")
         match = _PATCH.fullmatch(f"from-{kind}")
-        if match and path == f"{app}/{app}-{version}.from-{kind}":
-            found[version] = Patch(previous=match[1], size=target.length, sha256=_sha256(target))
+        if match and path == patch_target(app, Version(version), match[1]):
+            found[version] = Patch(previous=match[1], size=target.length, sha256=sha256_of(target))
     return found
 
 
-def _sha256(target: TargetFile) -> Digest:
+def sha256_of(target: TargetFile) -> Digest:
+    """The one hash of a target that is used.
+
+    Raises:
+        CorruptError: There is none.
+    """
     digest = target.hashes.get("sha256", "")
     if not re.fullmatch(r"[0-9a-f]{64}", digest, re.ASCII):
         raise CorruptError(f"the repository gives no SHA-256 of {escape(target.path)}")

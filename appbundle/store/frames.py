@@ -1,4 +1,4 @@
-"""A bundle's payload as plain frames, each checked before it is unpacked."""
+"""A bundle's payload as frames, each checked before anybody uses or unpacks it."""
 
 from collections.abc import Callable, Iterator
 
@@ -8,10 +8,10 @@ from appbundle.store.source import BundleStream
 from appbundle.store.worker import check_frame
 
 
-def plain(
+def checked(
     source: BundleStream, manifest: Manifest, *, progress: Callable[[int, int], None]
 ) -> Iterator[bytes]:
-    """Give the payload's frames, unpacked, in order.
+    """Give the payload's frames as they are, compressed, in order.
 
     Args:
         source: Stands at the payload's first byte.
@@ -25,6 +25,16 @@ def plain(
         compressed = bytearray(frame.compressed_size)
         source.read_into(memoryview(compressed))
         check_frame(memoryview(compressed), frame.sha256, index)
-        yield decompress(bytes(compressed), size=frame.size)
+        yield bytes(compressed)
         done += frame.compressed_size
         progress(done, total)
+
+
+def plain(
+    source: BundleStream, manifest: Manifest, *, progress: Callable[[int, int], None]
+) -> Iterator[bytes]:
+    """The same, unpacked."""
+    for compressed, frame in zip(
+        checked(source, manifest, progress=progress), manifest.frames, strict=True
+    ):
+        yield decompress(compressed, size=frame.size)

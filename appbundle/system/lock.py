@@ -1,4 +1,4 @@
-"""One lock a node: the kernel frees it when its last holder dies, however it dies."""
+"""One lock a node or repository: the kernel frees it when its last holder dies, however it dies."""
 
 import fcntl
 import os
@@ -15,7 +15,12 @@ _POLL_S = 0.05
 
 @contextmanager
 def lock(
-    path: Path, *, purpose: str, timeout_s: float, waiting: Callable[[str], None] | None = None
+    path: Path,
+    *,
+    purpose: str,
+    timeout_s: float,
+    waiting: Callable[[str], None] | None = None,
+    thing: str = "this node",
 ) -> Iterator[None]:
     """Hold an exclusive flock(2) on a file, whose content names the holder.
 
@@ -28,13 +33,14 @@ def lock(
         purpose: What for, as others will read it: `install`.
         timeout_s: How long to wait for another holder.
         waiting: Called once with the holder's description if it must wait.
+        thing: What the lock is of, for messages.
 
     Raises:
         LockedError: Somebody else still holds it after that time; says who.
     """
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, _MODE)
     try:
-        _acquire(fd, timeout_s, waiting)
+        _acquire(fd, timeout_s, waiting, thing)
         _say_who(fd, f"{purpose} (process {os.getpid()})\n".encode())
         yield
     finally:
@@ -52,7 +58,7 @@ def _say_who(fd: int, holder: bytes) -> None:
         os.ftruncate(fd, 0)
 
 
-def _acquire(fd: int, timeout_s: float, waiting: Callable[[str], None] | None) -> None:
+def _acquire(fd: int, timeout_s: float, waiting: Callable[[str], None] | None, thing: str) -> None:
     deadline = time.monotonic() + timeout_s
     while True:
         try:
@@ -63,7 +69,7 @@ def _acquire(fd: int, timeout_s: float, waiting: Callable[[str], None] | None) -
             holder = said.partition("\n")[0] or "another appb"
         if time.monotonic() >= deadline:
             raise LockedError(
-                f"this node is being changed by: {holder}",
+                f"{thing} is being changed by: {holder}",
                 hint="wait for it, or give it longer: --lock-timeout SECONDS",
             )
         if waiting is not None:

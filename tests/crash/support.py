@@ -35,7 +35,8 @@ Content = bytes | str
 """A file's content, or a link's target after `-> `."""
 Tree = Mapping[str, Content]
 
-KEY = keys.load_private_key(keys.generate(comment="test").private)
+KEY_FILE = keys.generate(comment="test").private
+KEY = keys.load_private_key(KEY_FILE)
 
 
 def hello(version: str) -> dict[str, Content]:

@@ -11,7 +11,7 @@ import pytest
 
 from appbundle.bundle.settings import Setting
 from appbundle.cli.main import COMMANDS, appb
-from tests.crash.support import make_bundle, new_node
+from tests.crash.support import KEY_FILE, make_bundle, new_node
 from tests.docs.place import Place
 
 _BUNDLES = (
@@ -31,6 +31,7 @@ _HISTORY = (
     "appb install nova-api-33.0.2.bundle",
     "appb install nova-api-34.0.0.bundle",
     "appb switch nova-api@33.0.2",
+    "appb publish nova-api-33.0.2.bundle --repo www --key team.key",
 )
 _NEEDS_NETWORK = "appb build bundles/nova-api"
 _SERVING = re.compile(r"appb (?:status|start|stop|restart|audit|logs)\b|.* --confirm-within ")
@@ -100,6 +101,7 @@ def furnished(tmp_path_factory: pytest.TempPathFactory) -> Place:
     new_node(place.node)
     for name, version, release in _BUNDLES:
         make_bundle(place.work, name, version, release=release, settings=_SETTINGS)
+    (place.work / "team.key").write_bytes(KEY_FILE)
     place.run(*_HISTORY)
     (place.work / "SIGNATURE").touch()
     (place.work / "FILE").write_text("open sesame\n")
