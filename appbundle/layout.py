@@ -61,6 +61,11 @@ class Layout:
         return self.private / "pins"
 
     @property
+    def holds(self) -> Path:
+        """Apps that are not upgraded; missing if there never was one."""
+        return self.private / "holds.json"
+
+    @property
     def pending(self) -> Path:
         """What is under way; missing if nothing is."""
         return self.private / "pending.json"

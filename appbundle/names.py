@@ -88,6 +88,12 @@ def parse_ref(text: str) -> BundleRef:
     return BundleRef(parse_app_name(name), parse_version(version) if at else None)
 
 
+def is_ref(text: str) -> bool:
+    """Whether a text can be `NAME` or `NAME@VERSION`."""
+    name, at, version = text.partition("@")
+    return is_app_name(name) and (not at or is_version(version))
+
+
 def escape(text: str, *, limit: int = 256) -> str:
     """Make foreign text safe for a terminal and a log: one line, no control or bidi characters.
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from appbundle.cli.passphrase import ask
-from appbundle.cli.session import Session, size
+from appbundle.cli.session import Session
+from appbundle.cli.words import size
 from appbundle.errors import UsageError
 
 _DEFAULT_LEVEL = 12

@@ -3,7 +3,8 @@
 import click
 
 from appbundle.cli import complete
-from appbundle.cli.session import Session, size, table
+from appbundle.cli.session import Session, table
+from appbundle.cli.words import size
 from appbundle.flows.describe import GenerationDiff, VersionDiff
 
 

@@ -3,7 +3,8 @@
 import click
 
 from appbundle.cli.duration import Duration
-from appbundle.cli.session import Session, size, table
+from appbundle.cli.session import Session, table
+from appbundle.cli.words import size
 
 
 @click.command(name="gc")

@@ -3,7 +3,8 @@
 import click
 
 from appbundle.cli import shapes
-from appbundle.cli.session import Session, table, when
+from appbundle.cli.session import Session, table
+from appbundle.cli.words import when
 
 
 @click.command(name="history")

@@ -2,7 +2,8 @@
 
 import click
 
-from appbundle.cli.session import Session, size, table, when
+from appbundle.cli.session import Session, table
+from appbundle.cli.words import size, when
 
 
 @click.command(name="list")

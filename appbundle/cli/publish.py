@@ -6,7 +6,8 @@ import click
 
 from appbundle.cli import outcome
 from appbundle.cli.passphrase import ask
-from appbundle.cli.session import Session, size
+from appbundle.cli.session import Session
+from appbundle.cli.words import size
 
 if TYPE_CHECKING:
     from appbundle.flows.publish import Published

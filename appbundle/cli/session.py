@@ -7,18 +7,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from appbundle.cli.console import Console
 from appbundle.errors import AppbError, BuildError, NotFoundError
 from appbundle.flows.context import DEFAULT_GATE, Context, Gate
 from appbundle.layout import Layout
 from appbundle.names import escape
-
-if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
-
-_DRAW_AFTER_S = 0.4
-"""Work that is done sooner gets no bar: drawing one costs 70 ms before it shows anything."""
 
 
 @dataclass(slots=True)
@@ -78,57 +73,6 @@ class Session:
         """Print talk on stderr, unless quiet or JSON is wanted."""
         if self.verbosity >= 0 and not self.as_json:
             print(text, file=sys.stderr)
-
-
-class Console:
-    """Reports a flow's progress on stderr: a bar on a terminal, lines with `-v`."""
-
-    _drawn: "Progress | None" = None
-
-    def __init__(self, *, verbosity: int, as_json: bool) -> None:
-        self._talks = verbosity >= 0 and not as_json
-        self._lines = self._talks and verbosity > 0
-        self._draws = self._talks and sys.stderr.isatty()
-        self._began = time.monotonic()
-        self._text = ""
-        self._bar: Progress | None = None
-        self._task: TaskID | None = None
-
-    def step(self, text: str) -> None:
-        """Begin something that may take a while."""
-        self._text = text
-        if self._lines:
-            print(text, file=sys.stderr)
-        if self._bar and self._task is not None:
-            self._bar.update(self._task, description=text, total=None, completed=0)
-
-    def advance(self, done: int, total: int) -> None:
-        """Say how far the step is."""
-        if not self._draws or time.monotonic() - self._began < _DRAW_AFTER_S:
-            return
-        if self._bar is None:
-            from rich.console import Console as RichConsole
-            from rich.progress import Progress
-
-            self._bar = Console._drawn = Progress(console=RichConsole(stderr=True), transient=True)
-            self._task = self._bar.add_task(self._text, total=total)
-            self._bar.start()
-        assert self._task is not None
-        self._bar.update(self._task, completed=done, total=total)
-
-    def note(self, text: str) -> None:
-        """Say something worth knowing that is not the result."""
-        if self._talks:
-            self.stop_drawing()
-            self._bar = None
-            print(escape(text), file=sys.stderr)
-
-    @classmethod
-    def stop_drawing(cls) -> None:
-        """Take the bar away, if there is one, before anything else is printed."""
-        if cls._drawn is not None:
-            cls._drawn.stop()
-            cls._drawn = None
 
 
 def _user() -> str:
@@ -196,18 +140,3 @@ def _drawn(headings: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
     with console.capture() as capture:
         console.print(drawn)
     return capture.get().rstrip()
-
-
-def size(count: int) -> str:
-    """Bytes for people: `17.1 MB`."""
-    value = float(count)
-    for unit in ("B", "kB", "MB", "GB"):
-        if value < 1000:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1000
-    return f"{value:.1f} TB"
-
-
-def when(timestamp: int) -> str:
-    """A time for people, in the local zone."""
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(timestamp))

@@ -2,7 +2,11 @@
 
 from typing import TYPE_CHECKING, Any
 
+from appbundle.cli.words import size
+
 if TYPE_CHECKING:
+    from appbundle.flows.install import Installed
+    from appbundle.flows.offer import Offer
     from appbundle.flows.settings import Changed
     from appbundle.flows.switch import Switched
     from appbundle.store.generations import Generation
@@ -23,6 +27,56 @@ def switched(result: "Switched") -> dict[str, Any]:
         ],
         "widenings": list(result.widenings),
         "losses": list(result.losses),
+    }
+
+
+def installed(result: "Installed") -> dict[str, Any]:
+    """`install`, `upgrade`: as `switched`, with versions and what that took."""
+    cost = result.cost
+    return switched(result.switched) | {
+        "versions": [{"name": ref.name, "version": ref.version} for ref in result.versions],
+        "new_bytes": cost.new_bytes,
+        "new_files": cost.new_files,
+        "fetched_bytes": cost.fetched_bytes,
+        "saved_bytes": cost.saved_bytes,
+    }
+
+
+def installed_words(result: "Installed", *, dry_run: bool) -> str:
+    """The same in words."""
+    names = ", ".join(f"{ref.name} {ref.version}" for ref in result.versions)
+    cost = result.cost
+    fetched = ""
+    if cost.whole_bytes:
+        verb = "to fetch" if dry_run else "fetched"
+        fetched = f"{size(cost.fetched_bytes)} {verb}, {size(cost.saved_bytes)} saved; "
+    new = f"{fetched}{size(cost.new_bytes)} in {cost.new_files} files"
+    if dry_run and (result.switched.changes or cost.new_files):
+        lines = (*result.switched.changes, *result.switched.widenings)
+        return f"would install {names}: {new} to write" + "".join(f"\n  {each}" for each in lines)
+    if dry_run or result.switched.outcome == "unchanged":
+        return f"{names}: installed already; nothing to change"
+    generation = result.switched.generation
+    after = (
+        f"; generation {generation.number} is current"
+        if result.switched.outcome == "switched" and generation
+        else "; not switched"
+    )
+    return f"installed {names}: {new} written{after}"
+
+
+def offer(found: "Offer | None") -> dict[str, Any] | None:
+    """`info`: what a repository offers."""
+    if found is None:
+        return None
+    return {
+        "repository": found.repository,
+        "channels": list(found.channels),
+        "new_bytes": found.cost.new_bytes,
+        "new_files": found.cost.new_files,
+        "fetched_bytes": found.cost.fetched_bytes,
+        "saved_bytes": found.cost.saved_bytes,
+        "widenings": list(found.widenings),
     }
 
 

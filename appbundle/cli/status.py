@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from appbundle.cli import complete
-from appbundle.cli.session import Session, size, table, when
+from appbundle.cli.session import Session, table
+from appbundle.cli.words import size, when
 
 if TYPE_CHECKING:
     from appbundle.flows.serving import Status

@@ -1,13 +1,13 @@
 """`appb trust`."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 
 import click
 
-from appbundle.cli.session import Session, table, when
+from appbundle.cli.moment import MOMENT, seconds
+from appbundle.cli.session import Session, table
+from appbundle.cli.words import when
 from appbundle.trust.allowed_signers import AllowedSigner, UnusableLine
-
-_UTC = click.DateTime(["%Y-%m-%d", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%SZ"])
 
 
 @click.group(name="trust")
@@ -31,11 +31,11 @@ def trust_command() -> None:
 @click.option(
     "--valid-after",
     metavar="TIME",
-    type=_UTC,
+    type=MOMENT,
     help="The key counts from this time (UTC) on: 2031-12-31, or 2031-12-31T23:59:59Z.",
 )
 @click.option(
-    "--valid-before", metavar="TIME", type=_UTC, help="The key counts until this time (UTC)."
+    "--valid-before", metavar="TIME", type=MOMENT, help="The key counts until this time (UTC)."
 )
 @click.pass_obj
 def add(
@@ -52,8 +52,8 @@ def add(
         session.context(),
         file,
         names=patterns or ("*",),
-        valid_after=_seconds(valid_after),
-        valid_before=_seconds(valid_before),
+        valid_after=seconds(valid_after),
+        valid_before=seconds(valid_before),
     )
     session.done(_document(each), f"{each.key.fingerprint} may now sign for {each.names}")
 
@@ -94,10 +94,6 @@ def remove(session: Session, identifier: str) -> None:
 
     fingerprint = trust.remove(session.context(), identifier)
     session.done({"removed": fingerprint}, f"{fingerprint} is no longer trusted")
-
-
-def _seconds(moment: datetime | None) -> int | None:
-    return None if moment is None else int(moment.replace(tzinfo=UTC).timestamp())
 
 
 def _document(each: AllowedSigner) -> dict[str, object]:

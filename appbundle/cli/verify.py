@@ -19,10 +19,10 @@ def verify_command(ctx: click.Context, what: str | None, full: bool) -> None:
     Without an argument: all versions of all apps, and the pool. With a bundle file: its signature,
     every frame, every tar header and every content. Exits with 21 if anything differs.
     """
-    from appbundle.flows import describe, verify
+    from appbundle.flows import arguments, verify
 
     session: Session = ctx.obj
-    if what is not None and describe.is_path(what):
+    if what is not None and arguments.is_path(what):
         found = verify.verify_file(session.context(), what)
     else:
         ref = None if what is None else parse_ref(what)

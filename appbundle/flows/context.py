@@ -16,6 +16,9 @@ class Report(Protocol):
     def advance(self, done: int, total: int) -> None:
         """Say how far the step is, in bytes or things."""
 
+    def saves(self, size_bytes: int) -> None:
+        """Say that the step fetches things, and how many bytes it need not fetch."""
+
     def note(self, text: str) -> None:
         """Say something worth knowing that is not the result."""
 
@@ -27,6 +30,9 @@ class Silent:
         """Say nothing."""
 
     def advance(self, done: int, total: int) -> None:
+        """Say nothing."""
+
+    def saves(self, size_bytes: int) -> None:
         """Say nothing."""
 
     def note(self, text: str) -> None:

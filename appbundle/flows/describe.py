@@ -2,20 +2,26 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from appbundle.bundle.declared import declared
 from appbundle.bundle.manifest import Manifest
 from appbundle.bundle.statement import Signed
-from appbundle.errors import UsageError
+from appbundle.errors import NotFoundError, UsageError
 from appbundle.flows import authenticity
+from appbundle.flows.arguments import is_path
 from appbundle.flows.context import Context
-from appbundle.names import AppName, Version, parse_ref
+from appbundle.names import AppName, BundleRef, Version, parse_ref
+from appbundle.repository import configured
 from appbundle.store import generations, manifests, versions
 from appbundle.store.generations import Generation
 from appbundle.store.source import open_source
 from appbundle.store.versions import About
+
+if TYPE_CHECKING:
+    from appbundle.flows.offer import Offer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,18 +32,21 @@ class Described:
         about: The manifest without its tables, with digest and sizes.
         signed: Statement and signatures as they are in the bundle.
         installed: Whether it was asked of a node and not of a file.
+        offer: What a repository offers, if that was asked.
     """
 
     about: About
     signed: Signed
     installed: bool
+    offer: "Offer | None" = None
 
 
 def info(context: Context, what: str) -> Described:
-    """Describe a bundle file or an installed version.
+    """Describe a bundle file, an installed version, or what a repository offers.
 
     Args:
-        what: A path (with a slash, or of something that exists), or `NAME[@VERSION]`.
+        what: A path (with a slash, or of something that exists), or `NAME[@VERSION]`; where that
+            is not installed, a repository is asked for `NAME[@VERSION|@CHANNEL]`.
 
     Raises:
         TrustError: A file that this node does not trust; its manifest is not even looked at.
@@ -51,9 +60,23 @@ def info(context: Context, what: str) -> Described:
         about = versions.describe(bundle, installed_at=0)
         return Described(about=about, signed=bundle.signed, installed=False)
     layout, ref = context.layout, parse_ref(what)
-    found = versions.find(layout, ref, current=generations.current_version(layout, ref.name))
+    try:
+        found = versions.find(layout, ref, current=generations.current_version(layout, ref.name))
+    except NotFoundError:
+        if not configured.names(layout):
+            raise
+        return _offered(context, ref)
     papers = manifests.read_papers(layout, found.name, found.version)
     return Described(about=found.about, signed=papers.signed, installed=True)
+
+
+def _offered(context: Context, ref: BundleRef) -> Described:
+    # Describing what is here must not pay for the import of TUF.
+    from appbundle.flows import offer
+
+    found = offer.look(context, ref)
+    about = versions.describe(found.bundle, installed_at=0)
+    return Described(about=about, signed=found.bundle.signed, installed=False, offer=found)
 
 
 def statement(context: Context, what: str) -> Signed:
@@ -64,11 +87,6 @@ def statement(context: Context, what: str) -> Signed:
     layout, ref = context.layout, parse_ref(what)
     found = versions.find(layout, ref, current=generations.current_version(layout, ref.name))
     return manifests.read_papers(layout, found.name, found.version).signed
-
-
-def is_path(what: str) -> bool:
-    """Whether an argument names a file and not an app: it has a slash, or ends in `.bundle`."""
-    return "/" in what or what.endswith(".bundle") or what in ("-", ".", "..")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,12 +15,15 @@ from appbundle.errors import (
     UsageError,
 )
 from appbundle.flows import authenticity, cost, switch
+from appbundle.flows.arguments import of_words
 from appbundle.flows.context import Context
 from appbundle.flows.cost import Cost
-from appbundle.flows.origin import Origin, attempts, of_file
+from appbundle.flows.origin import Origin, attempts
 from appbundle.flows.switch import Switched
 from appbundle.layout import Layout
 from appbundle.names import AppName, BundleRef, Version
+from appbundle.repository import bindings
+from appbundle.repository.bundle import RemoteBundle
 from appbundle.store import generations, node, removal, settings, stage, templates, versions
 from appbundle.store.generations import Generation
 from appbundle.store.source import Source
@@ -56,16 +59,23 @@ class _Transaction:
     number: int | None = None
     refs: dict[AppName, Version] = field(default_factory=dict)
     releases: dict[AppName, int] = field(default_factory=dict)
+    repositories: dict[AppName, str] = field(default_factory=dict)
     cost: Cost = field(default_factory=Cost)
 
 
 def install(
-    context: Context, paths: Sequence[str], *, switch_to: bool = True, allow_downgrade: bool = False
+    context: Context,
+    words: Sequence[str],
+    *,
+    repository: str | None = None,
+    switch_to: bool = True,
+    allow_downgrade: bool = False,
 ) -> Installed:
     """Install bundles and switch to them, all at once.
 
     Args:
-        paths: Files, bundle directories, or `-` for standard input.
+        words: Files, bundle directories, `-` for standard input, or names of apps in repositories.
+        repository: Where names are looked up; otherwise where they are bound to.
         switch_to: Make them current in one new generation.
         allow_downgrade: Accept a release number below the highest accepted.
 
@@ -74,9 +84,9 @@ def install(
         CorruptError: A byte is not what was signed.
         ConflictError: The same version is there with other content.
         NoSpaceError: It does not fit; nothing is left of it.
+        NotFoundError, UnreachableError: It is not there, or cannot be had.
     """
-    policy = authenticity.policy(context.layout)
-    origins = [of_file(path, policy) for path in paths]
+    origins = of_words(context, words, repository=repository)
     return install_from(context, origins, switch_to=switch_to, allow_downgrade=allow_downgrade)
 
 
@@ -84,10 +94,14 @@ def install_from(
     context: Context,
     origins: Sequence[Origin],
     *,
+    purpose: str = "install",
     switch_to: bool = True,
     allow_downgrade: bool = False,
 ) -> Installed:
     """Install bundles from wherever they come, and switch to them, all at once.
+
+    Args:
+        purpose: What the generation's reason begins with.
 
     Raises:
         AppbError: As `install`.
@@ -111,7 +125,9 @@ def install_from(
                         _stage(context, transaction, source, authentic)
             transaction.refs[statement.name] = statement.version
             transaction.releases[statement.name] = statement.release
-        return _finish(context, transaction, switch_to=switch_to)
+            if each.repository:
+                transaction.repositories[statement.name] = each.repository
+        return _finish(context, transaction, purpose, switch_to=switch_to)
 
 
 @contextmanager
@@ -161,7 +177,8 @@ def _stage(
 ) -> None:
     bundle = authenticity.open_bundle(source, authentic)
     stage.check_requirements(bundle.manifest, root=context.layout.root)
-    context.report.step(f"unpacking {bundle.statement.name} {bundle.statement.version}")
+    verb = "fetching" if isinstance(source, RemoteBundle) else "unpacking"
+    context.report.step(f"{verb} {bundle.statement.name} {bundle.statement.version}")
     if bundle.manifest.templates and not any(each.templates for each in transaction.begun):
         # Unpacking waits for the disk in the end; what renders starts meanwhile.
         transaction.helpers.enter_context(templates.ahead())
@@ -234,11 +251,13 @@ def check_downgrade(layout: Layout, name: AppName, release: int) -> None:
         )
 
 
-def _finish(context: Context, transaction: _Transaction, *, switch_to: bool) -> Installed:
+def _finish(
+    context: Context, transaction: _Transaction, purpose: str, *, switch_to: bool
+) -> Installed:
     """Publish what was staged and switch to it."""
     layout = context.layout
     told = {AppName(m.name): m for m in transaction.begun}
-    before, generation = _next(context, transaction.refs, told, switch_to=switch_to)
+    before, generation = _next(context, transaction.refs, told, purpose, switch_to=switch_to)
     directory = None
     if generation is not None:
         # Before anything is published: what may not go back is refused at once.
@@ -251,6 +270,9 @@ def _finish(context: Context, transaction: _Transaction, *, switch_to: bool) -> 
     for name, release in transaction.releases.items():
         if release > settings.accepted_release(layout, name):
             settings.record_release(layout, name, release)
+    for name, repository in transaction.repositories.items():
+        if bindings.bound_to(layout, name) != repository:
+            bindings.bind(layout, name, repository)
     for each in transaction.staged:
         stage.publish(layout, each)
         transaction.published.append(each)
@@ -270,6 +292,7 @@ def _next(
     context: Context,
     refs: Mapping[AppName, Version],
     told: Mapping[AppName, Manifest],
+    purpose: str,
     *,
     switch_to: bool,
 ) -> tuple[Generation | None, Generation | None]:
@@ -278,7 +301,7 @@ def _next(
     apps = dict(before.apps) if before else {}
     if not switch_to or apps | dict(refs) == apps:
         return before, None
-    reason = "install " + " ".join(map(str, _refs(refs)))
+    reason = f"{purpose} " + " ".join(map(str, _refs(refs)))
     return before, switch.plan(context, apps | dict(refs), reason, told=told)
 
 
@@ -287,15 +310,19 @@ def _refs(refs: Mapping[AppName, Version]) -> tuple[BundleRef, ...]:
 
 
 def plan(
-    context: Context, paths: Sequence[str], *, switch_to: bool = True, allow_downgrade: bool = False
+    context: Context,
+    words: Sequence[str],
+    *,
+    repository: str | None = None,
+    switch_to: bool = True,
+    allow_downgrade: bool = False,
 ) -> Installed:
     """Verify bundles and say what installing them would do; changes nothing.
 
     Raises:
         AppbError: As `install` would, as far as that can be known without unpacking.
     """
-    policy = authenticity.policy(context.layout)
-    origins = [of_file(path, policy) for path in paths]
+    origins = of_words(context, words, repository=repository)
     return plan_from(context, origins, switch_to=switch_to, allow_downgrade=allow_downgrade)
 
 
@@ -303,6 +330,7 @@ def plan_from(
     context: Context,
     origins: Sequence[Origin],
     *,
+    purpose: str = "install",
     switch_to: bool = True,
     allow_downgrade: bool = False,
 ) -> Installed:
@@ -331,7 +359,7 @@ def plan_from(
                     total += cost.find_cost(layout, source, bundle.manifest, given)
         refs[statement.name] = statement.version
         told[statement.name] = bundle.manifest
-    before, generation = _next(context, refs, told, switch_to=switch_to)
+    before, generation = _next(context, refs, told, purpose, switch_to=switch_to)
     wider = switch.widenings(context, before, generation, told) if generation else ()
     found = tuple(switch.changes(before.apps if before else {}, refs)) if generation else ()
     return Installed(

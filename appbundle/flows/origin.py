@@ -50,7 +50,7 @@ def attempts(context: Context, origin: Origin) -> Iterator[AbstractContextManage
     is_good = False
 
     @contextmanager
-    def attempt(reading: Reading) -> Iterator[Source]:
+    def attempt(reading: Reading, *, is_last: bool) -> Iterator[Source]:
         nonlocal is_good
         try:
             with reading() as source:
@@ -60,11 +60,11 @@ def attempts(context: Context, origin: Origin) -> Iterator[AbstractContextManage
             # It is what the repository says, and every mirror has the same.
             raise
         except (CorruptError, NotFoundError, TrustError, UnreachableError) as error:
-            if reading is origin.readings[-1]:
+            if is_last:
                 raise
             context.report.note(f"{error.what}; trying another mirror")
 
-    for reading in origin.readings:
-        yield attempt(reading)
+    for number, reading in enumerate(origin.readings, 1):
+        yield attempt(reading, is_last=number == len(origin.readings))
         if is_good:
             return

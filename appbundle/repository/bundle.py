@@ -1,10 +1,11 @@
 """A repository's bundle as a source of frames: only what is asked for is fetched."""
 
+from __future__ import annotations
+
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import accumulate
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 
@@ -18,48 +19,19 @@ from appbundle.bundle.container import (
 from appbundle.bundle.manifest import Manifest
 from appbundle.bundle.statement import AREA_STEP, Signed, Statement, parse_statement
 from appbundle.errors import AppbError, CorruptError
-from appbundle.names import Digest
 from appbundle.repository.manifest_patch import apply_patch
 from appbundle.repository.transport import Stretch, Transport
+
+if TYPE_CHECKING:
+    # Installing a file must not pay for the import of TUF.
+    from appbundle.repository.release import Release
 
 _GAP_BYTES = 32 << 10
 """Unneeded bytes between two needed frames that cost less than asking twice."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Patch:
-    """How a bundle's manifest follows from one that the node may have; authenticated by TUF.
-
-    Args:
-        path: In the repository's folder.
-        size: Bytes of the patch.
-        sha256: Of the patch.
-        previous: Digest of the manifest that it was made against.
-    """
-
-    path: str
-    size: int
-    sha256: Digest
-    previous: Digest
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RemoteFile:
-    """A bundle file as authenticated metadata describe it.
-
-    Args:
-        path: In the repository's folder.
-        size: Bytes.
-        patch: Of its manifest, if there is one.
-    """
-
-    path: str
-    size: int
-    patch: Patch | None = None
-
-
-Recall = Callable[[Digest], bytes | None]
-"""Gives the JSON of a manifest that the node has, by its digest."""
+Recall = Callable[[str], bytes | None]
+"""Gives the JSON of a manifest that the node has, by the first 16 digits of its digest."""
 
 
 class RemoteBundle:
@@ -69,7 +41,7 @@ class RemoteBundle:
 
     Args:
         transport: Of one mirror.
-        file: Which file.
+        release: Which bundle, as authenticated metadata describe it.
         title: For messages; escaped.
         recall: For the manifest's patch.
         chosen: Called once with the bytes that the chosen frames have, and with the bytes of the
@@ -79,7 +51,7 @@ class RemoteBundle:
     def __init__(
         self,
         transport: Transport,
-        file: RemoteFile,
+        release: Release,
         *,
         title: str,
         recall: Recall = lambda _: None,
@@ -88,7 +60,7 @@ class RemoteBundle:
         self.name = title
         self.fetched_bytes = 0
         self._transport = transport
-        self._file = file
+        self._release = release
         self._recall = recall
         self._chosen = chosen
         self._head_size = 0
@@ -100,17 +72,17 @@ class RemoteBundle:
     @property
     def whole_bytes(self) -> int:
         """What fetching the whole file would take."""
-        return self._file.size
+        return self._release.size
 
     def signed(self) -> Signed:
         """Read statement and signatures: nearly always with one request."""
-        whole = min(len(PREAMBLE) + AREA_STEP, self._file.size)
+        whole = min(len(PREAMBLE) + AREA_STEP, self._release.size)
         at, known = 0, self._fetch(Stretch(0, whole))
 
         def read(size: int) -> bytes:
             nonlocal at, known
-            if at + size > len(known) and len(known) < self._file.size:
-                more = min(at + size, self._file.size) - len(known)
+            if at + size > len(known) and len(known) < self._release.size:
+                more = min(at + size, self._release.size) - len(known)
                 known += self._fetch(Stretch(len(known), more))
             piece = known[at : at + size]
             at += len(piece)
@@ -124,19 +96,21 @@ class RemoteBundle:
         """Make the manifest frame from its patch, or fetch it, whichever is fewer bytes."""
         assert self._signed is not None
         self._payload_start = self._head_size + size
-        patch = self._file.patch
+        patch = self._release.patch
         if patch is not None and patch.size < size:
             previous = self._recall(patch.previous)
             if previous is not None:
-                frame = self._patched(patch, previous, parse_statement(self._signed.statement))
+                frame = self._patched(previous, parse_statement(self._signed.statement))
                 if frame is not None:
                     return frame
         return self._fetch(Stretch(self._head_size, size))
 
-    def _patched(self, patch: Patch, previous: bytes, statement: Statement) -> bytes | None:
+    def _patched(self, previous: bytes, statement: Statement) -> bytes | None:
         """Make the exact frame that was signed; None if that cannot be done here."""
+        patch = self._release.patch
+        assert patch is not None
         try:
-            raw = self._transport.read(patch.path, limit=patch.size)
+            raw = self._transport.read(self._release.patch_path, limit=patch.size)
             self.fetched_bytes += len(raw)
             if hashlib.sha256(raw).hexdigest() != patch.sha256:
                 return None
@@ -155,11 +129,11 @@ class RemoteBundle:
     def choose_frames(self, manifest: Manifest, needed: Sequence[int]) -> Sequence[int]:
         """Ask for the needed frames, and for small ones between them."""
         end = self._payload_start + sum(frame.compressed_size for frame in manifest.frames)
-        if end + len(END_FRAME) != self._file.size:
+        if end + len(END_FRAME) != self._release.size:
             raise CorruptError(f"{self.name} is not as long as its manifest says")
         chosen, stretches = plan(manifest, needed, start=self._payload_start)
         size = sum(each.size for each in stretches)
-        self._chosen(size, self._file.size - size - self.fetched_bytes)
+        self._chosen(size, self._release.size - size - self.fetched_bytes)
         if stretches:
             self._pieces = self._read(stretches)
         return chosen
@@ -206,7 +180,7 @@ class RemoteBundle:
 
     def _read(self, stretches: Sequence[Stretch]) -> Iterator[bytes]:
         return self._transport.read_stretches(
-            self._file.path, file_size=self._file.size, stretches=stretches
+            self._release.path, file_size=self._release.size, stretches=stretches
         )
 
 

@@ -10,7 +10,7 @@ from appbundle.bundle.statement import Signed, parse_signed, parse_statement
 from appbundle.errors import CorruptError
 from appbundle.layout import BUNDLE_DIR, SIGNED, Layout
 from appbundle.names import AppName, Version
-from appbundle.store import versions
+from appbundle.store import listed, versions
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,3 +58,17 @@ def read(layout: Layout, name: AppName, version: Version) -> Manifest:
             sha256=statement.manifest_sha256,
         )
     )
+
+
+def find_plain(layout: Layout, name: AppName, digest_prefix: str) -> bytes | None:
+    """Give the JSON of an installed version's manifest whose digest begins so, or None."""
+    for each in listed.versions(layout, name):
+        if each.digest.startswith(digest_prefix):
+            papers = read_papers(layout, name, each.version)
+            statement = parse_statement(papers.signed.statement)
+            return open_manifest_frame(
+                papers.manifest_frame,
+                size=statement.manifest_size,
+                sha256=statement.manifest_sha256,
+            )
+    return None

@@ -165,6 +165,11 @@ class BundleDirectory:
 Source = FrameSource | BundleDirectory
 
 
+def is_here(path: str) -> bool:
+    """Whether something has this name in the directory where appb was started."""
+    return os.path.lexists(path)
+
+
 @contextmanager
 def open_source(path: str) -> Iterator[BundleStream | BundleDirectory]:
     """Open a bundle for installing.

@@ -60,7 +60,7 @@ def test_script_is_what_the_shell_accepts(node: Node, shell: str) -> None:
     ("words", "expected"),
     [
         ("appb sw", ["plain,switch"]),
-        ("appb un", ["plain,unpack", "plain,unpin", "plain,unset"]),
+        ("appb un", ["plain,unpack", "plain,unhold", "plain,unpin", "plain,unset"]),
         ("appb switch --pre", ["plain,--previous"]),
         ("appb trust a", ["plain,add"]),
         ("appb completion z", ["plain,zsh"]),

@@ -122,6 +122,7 @@ def scene(node: Node, memory: Path, bundle: Bundle, monkeypatch: pytest.MonkeyPa
         "key new --no-passphrase FILES/key",
         "pin hello@3.0",
         "install FILES/set-1.0.bundle",
+        "hold set --reason why",
     ):
         assert run_cli(node, *scene.appb(words)).status == 0
     node.layout.allowed_signers.open("a").write("not a line\n")
@@ -135,6 +136,10 @@ COMMANDS = {
     "list": "list",
     "history": "history",
     "install": "install FILES/hello-4.0.bundle",
+    "upgrade": "upgrade",
+    "outdated": "outdated",
+    "hold": "hold hello --reason why --until 2100-01-01",
+    "unhold": "unhold set",
     "switch": "switch hello@1.0",
     "set": "set set port=81",
     "unset": "unset set key",

@@ -133,7 +133,7 @@ class Node:
         entry = allowed_signers.format_entry(key.public, names=("*",))
         settings.write_allowed_signers(self.layout, entry)
 
-    def install(self, *paths: Path, now: int = NOW, **how: bool) -> installing.Installed:
+    def install(self, *paths: Path, now: int = NOW, **how: Any) -> installing.Installed:
         """Install bundles."""
         return installing.install(self.context(now), [str(path) for path in paths], **how)
 

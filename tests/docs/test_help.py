@@ -11,8 +11,10 @@ import pytest
 
 from appbundle.bundle.settings import Setting
 from appbundle.cli.main import COMMANDS, appb
+from appbundle.layout import Layout
 from tests.crash.support import KEY_FILE, make_bundle, new_node
 from tests.docs.place import Place
+from tests.repository.publisher import use
 
 _BUNDLES = (
     ("nova-api", "33.0.2", 1),
@@ -32,6 +34,10 @@ _HISTORY = (
     "appb install nova-api-34.0.0.bundle",
     "appb switch nova-api@33.0.2",
     "appb publish nova-api-33.0.2.bundle --repo www --key team.key",
+)
+_PUBLISHED = (
+    "appb publish keystone-30.0.0.bundle nova-api-33.0.2.bundle --repo repo --key team.key",
+    "appb publish glance-33.0.0.bundle --repo repo --key team.key --channel beta",
 )
 _NEEDS_NETWORK = "appb build bundles/nova-api"
 _SERVING = re.compile(r"appb (?:status|start|stop|restart|audit|logs)\b|.* --confirm-within ")
@@ -102,7 +108,10 @@ def furnished(tmp_path_factory: pytest.TempPathFactory) -> Place:
     for name, version, release in _BUNDLES:
         make_bundle(place.work, name, version, release=release, settings=_SETTINGS)
     (place.work / "team.key").write_bytes(KEY_FILE)
-    place.run(*_HISTORY)
+    place.run(*_HISTORY, *_PUBLISHED)
+    use(Layout(place.node), place.work / "repo")
+    # What is installed already comes from there now.
+    place.run("appb install nova-api@33.0.2")
     (place.work / "SIGNATURE").touch()
     (place.work / "FILE").write_text("open sesame\n")
     (place.node / "etc/bash_completion.d").mkdir()

@@ -2,7 +2,7 @@
 
 import hashlib
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,14 +15,14 @@ from appbundle.errors import CorruptError, DowngradeError
 from appbundle.flows import authenticity, install
 from appbundle.flows.origin import Origin, Reading
 from appbundle.names import AppName, Digest, Version
-from appbundle.repository.bundle import Patch, RemoteBundle, RemoteFile
+from appbundle.repository.bundle import RemoteBundle
 from appbundle.repository.manifest_patch import make_patch
+from appbundle.repository.release import Patch, Release, digest_prefix
 from appbundle.repository.transport import Stretch
 from appbundle.store import manifests
 from tests.bundles import Draft, File, Node, Tree, draft, make_node, new_key
 from tests.repository.server import Lie, Memory
 
-PATH, PATCH = "targets/web/web.bundle", "targets/web/web.manifest"
 HEAD = 9 + 2048
 FRAME_BYTES = 20 << 10
 NAMES = tuple(f"f{number}" for number in range(10))
@@ -62,9 +62,22 @@ class Published:
         """The bundle's identity."""
         return Digest(hashlib.sha256(self.raw).hexdigest())
 
-    def server(self, lie: Lie | None = None, **more: bytes) -> Memory:
+    def release(self, patch: Patch | None = None) -> Release:
+        """What the repository says of it."""
+        return Release(
+            app=AppName("web"),
+            version=Version(self.made.manifest.version),
+            release=self.made.manifest.release,
+            digest=self.digest,
+            size=len(self.content),
+            sha256=Digest(hashlib.sha256(self.content).hexdigest()),
+            patch=patch,
+        )
+
+    def server(self, lie: Lie | None = None, more: Mapping[str, bytes] = {}) -> Memory:
         """One of its mirrors; it lies, if so, in the payload."""
-        return Memory({PATH: self.content, **more}, lie=lie, lie_from=self.frame(0).start)
+        files = {self.release().path: self.content, **more}
+        return Memory(files, lie=lie, lie_from=self.frame(0).start)
 
     def frame(self, index: int) -> Stretch:
         """Where a frame is in the file."""
@@ -76,11 +89,10 @@ class Published:
         self, node: Node, *servers: Memory, patch: Patch | None = None, old: bytes | None = None
     ) -> Origin:
         """What installing it from these mirrors begins with."""
-        file = RemoteFile(path=PATH, size=len(self.content), patch=patch)
 
         def reading(server: Memory) -> Reading:
             return lambda: nullcontext(
-                RemoteBundle(server, file, title="web", recall=lambda _: old)
+                RemoteBundle(server, self.release(patch), title="web", recall=lambda _: old)
             )
 
         return Origin(
@@ -184,13 +196,14 @@ def patched(node: Node, **changes: object) -> tuple[Published, Memory, Origin]:
     one, two = published(node, 1), published(node, 2, 3)
     fetch(node, one.origin(node, one.server()))
     patch = make_patch(one.raw, two.raw)
-    server = two.server(**{PATCH: changes.get("served", patch)})  # type: ignore[arg-type]
     described = Patch(
-        path=PATCH,
         size=len(patch),
         sha256=Digest(hashlib.sha256(patch).hexdigest()),
-        previous=one.digest,
+        previous=digest_prefix(one.digest),
     )
+    served = changes.get("served", patch)
+    assert isinstance(served, bytes)
+    server = two.server(more={two.release(described).patch_path: served})
     old = changes.get("old", one.raw)
     assert old is None or isinstance(old, bytes)
     return two, server, two.origin(node, server, patch=described, old=old)
@@ -205,7 +218,7 @@ def test_manifest_is_made_from_its_patch(node: Node) -> None:
     """With the older manifest at hand the patch is enough: the frame is the one that was signed."""
     two, server, origin = patched(node)
     fetch(node, origin)
-    assert server.read_paths == [PATCH]
+    assert len(server.read_paths) == 1
     assert not asked_for_manifest(server, two)
     papers = manifests.read_papers(node.layout, AppName("web"), Version("2.0"))
     assert papers.manifest_frame in two.content
@@ -286,7 +299,7 @@ def test_another_bundle_by_the_same_key_is_refused(node: Node) -> None:
     fetch(node, one.origin(node, one.server()))
     before = node.snapshot()
     with pytest.raises(CorruptError, match="another bundle than the repository says"):
-        fetch(node, two.origin(node, one.server()))
+        fetch(node, two.origin(node, Memory({two.release().path: one.content})))
     assert node.snapshot() == before
 
 

@@ -63,6 +63,9 @@ class Meanwhile:
         """Be under way."""
         self.step("advance")
 
+    def saves(self, size_bytes: int) -> None:
+        """Need not fetch something."""
+
     def note(self, text: str) -> None:
         """Say something."""
 

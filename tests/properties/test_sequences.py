@@ -195,10 +195,13 @@ class Commands(RuleBasedStateMachine):
         self, wanted: dict[str, str], *, switches: bool, back: bool, death: int | None
     ) -> None:
         files = [str(bundles()[key]) for key in wanted.items()]
-        how = {"switch_to": switches, "allow_downgrade": back}
         self.do(
-            lambda context: install.install(context, files, **how),
-            lambda model: model.install(wanted, self.time, **how),
+            lambda context: install.install(
+                context, files, switch_to=switches, allow_downgrade=back
+            ),
+            lambda model: model.install(
+                wanted, self.time, switch_to=switches, allow_downgrade=back
+            ),
             death,
         )
 

@@ -15,6 +15,9 @@ from appbundle.flows import publish as publishing
 from appbundle.flows.context import Context
 from appbundle.flows.publish import Published
 from appbundle.layout import Layout
+from appbundle.names import Digest
+from appbundle.repository import configured
+from appbundle.repository.configured import Repository
 from appbundle.repository.folder import Folder, open_folder
 from appbundle.trust.sshsig import Signer
 from tests.crash.support import KEY
@@ -64,6 +67,14 @@ class Publisher:
         """What a new reader finds of apps: the versions that it can fetch whole."""
         reader = self.reader(f"cache-{time.monotonic_ns()}")
         return {name: reader.versions(name) for name in names}
+
+
+def use(layout: Layout, folder: Path, name: str = "site") -> None:
+    """Let a node use a repository, as `appb repo add file://FOLDER#sha256=…` does."""
+    root = (folder / "metadata/1.root.json").read_bytes()
+    digest = Digest(hashlib.sha256(root).hexdigest())
+    site = Repository(name=name, urls=(f"file://{folder}",), root_sha256=digest)
+    configured.add(layout, site, root)
 
 
 class Reader(FetcherInterface):
