@@ -58,16 +58,22 @@ class Simulator:
 
     Args:
         folder: Where they go.
+        keys: By role.
+        signed: What roles say.
+        contents: Of files, by target path.
+        retired: Keys that the root named once.
     """
 
     folder: Path
     keys: dict[str, list[Key]] = field(default_factory=dict)
     signed: dict[str, Any] = field(default_factory=dict)
     contents: dict[str, bytes] = field(default_factory=dict)
+    retired: list[Key] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """Begin with the four roles, a key each."""
-        later = datetime.now(UTC).replace(microsecond=0) + timedelta(days=30)
+        now = datetime.now(UTC).replace(microsecond=0)
+        later, soon = now + timedelta(days=365), now + timedelta(days=30)
         root = Root(expires=later)
         for role in TOP:
             key = Key(f"{role}-1")
@@ -75,8 +81,8 @@ class Simulator:
             root.add_key(key.public, role)
         self.signed = {
             "root": root,
-            "timestamp": Timestamp(expires=later),
-            "snapshot": Snapshot(expires=later),
+            "timestamp": Timestamp(expires=soon),
+            "snapshot": Snapshot(expires=soon),
             "targets": Targets(expires=later, delegations=Delegations({}, {})),
         }
         self.publish()
@@ -150,7 +156,9 @@ class Simulator:
                 snapshot.meta[f"{name}.json"] = MetaFile(signed.version)
         self.signed["timestamp"].snapshot_meta = MetaFile(snapshot.version)
         for name in self.signed:
-            self.write(name)
+            # A root has been written by whoever made it: it may need keys of two roots.
+            if name != "root" or not self._file(name).exists():
+                self.write(name)
         for path, content in self.contents.items():
             directory, _, base = path.rpartition("/")
             digest = hashlib.sha256(content).hexdigest()
@@ -167,15 +175,19 @@ class Simulator:
         metadata = Metadata(copy.deepcopy(self.signed[name]))
         for key in self.keys[name] if keys is None else keys:
             metadata.sign(key, append=True)
-        prefix = "" if name == "timestamp" else f"{self.signed[name].version}."
-        file = self.folder / "metadata" / f"{prefix}{name}.json"
+        file = self._file(name)
         file.parent.mkdir(parents=True, exist_ok=True)
         metadata.to_file(str(file))
         return file
 
+    def _file(self, name: str) -> Path:
+        prefix = "" if name == "timestamp" else f"{self.signed[name].version}."
+        return self.folder / "metadata" / f"{prefix}{name}.json"
+
     def rotate_root(self, *, role: str = "root") -> None:
         """Give a top-level role another key; the new root is signed by old and new root keys."""
         old = self.keys["root"]
+        self.retired += self.keys[role]
         key = Key(f"{role}-{self.root.version + 1}")
         for each in self.keys[role]:
             self.root.revoke_key(each.public.keyid, role)

@@ -1,10 +1,17 @@
 """From an app's name to what one trusted repository says of it."""
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from appbundle.errors import ConflictError, NotFoundError
+from appbundle.errors import (
+    ConflictError,
+    CorruptError,
+    ExpiredMetadataError,
+    NotFoundError,
+    TrustError,
+)
 from appbundle.layout import Layout
 from appbundle.names import AppName, Digest
 from appbundle.repository import bindings, configured, find
@@ -99,4 +106,48 @@ def test_app_that_is_not_delegated_is_not_there(layout: Layout, simulator: Simul
     del delegations.roles["hello"]
     simulator.publish("targets")
     with find.repositories(layout, now=NOW) as known, pytest.raises(NotFoundError):
+        known.find(HELLO)
+
+
+def test_clock_that_is_set_back_makes_nothing_good_again(
+    layout: Layout, simulator: Simulator
+) -> None:
+    """The latest time that was seen counts, and who sees less is told: attack 43."""
+    use(layout, "site", simulator)
+    end = int(simulator.signed["timestamp"].expires.timestamp())
+    with find.repositories(layout, now=end - 100) as known:
+        known.find(HELLO)
+    simulator.signed["timestamp"].expires -= timedelta(seconds=200)
+    simulator.publish("hello")
+    notes: list[str] = []
+    with find.repositories(layout, now=end - 9000, note=notes.append) as known:
+        with pytest.raises(ExpiredMetadataError):
+            known.find(HELLO)
+    assert "clock is behind" in notes[0]
+
+
+def test_pinned_root_that_somebody_changed_is_refused(
+    layout: Layout, simulator: Simulator, tmp_path: Path
+) -> None:
+    """The root that a node begins with must be the one whose hash was typed."""
+    use(layout, "site", simulator)
+    other = Simulator(tmp_path / "other")
+    (layout.repository("site") / "root.json").write_bytes(other.first_root())
+    with find.repositories(layout, now=NOW) as known, pytest.raises(CorruptError):
+        known.find(HELLO)
+
+
+def test_mirror_with_forged_metadata_is_passed_over(
+    layout: Layout, simulator: Simulator, tmp_path: Path
+) -> None:
+    """A mirror that cannot be believed does no harm; if it is the only one, it is the error."""
+    forged = Simulator(tmp_path / "forged")
+    forged.delegate("hello")
+    forged.publish("targets")
+    urls = [f"file://{forged.folder}", f"file://{simulator.folder}"]
+    use(layout, "site", simulator, *urls)
+    with find.repositories(layout, now=NOW) as known:
+        assert len(known.find(HELLO).releases) == 2
+    use(layout, "site", simulator, urls[0], "file:///nowhere")
+    with find.repositories(layout, now=NOW) as known, pytest.raises(TrustError):
         known.find(HELLO)
