@@ -1,6 +1,5 @@
 """Very many small services on one node: how long until all answer, and what they take of memory."""
 
-import contextlib
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,8 +14,9 @@ import webserver
 from contest import talk
 from disk import fresh_disk
 from load import await_answers
-from measure import ChildFailed, command, family, proc_bytes, run
+from measure import ChildFailed, command, family, run
 from nodes import Node
+from processes import families, memory_of, pss
 from product import contents_of
 from replacing import podman, start_container
 from results import Column, Row, Table
@@ -75,9 +75,10 @@ def measure(session: Session) -> list[Table]:
         ],
     )
     crowd = _crowd(session)
-    for name, of in _ways(session, crowd):
+    for name, started in _ways(session, crowd):
+        talk(f"density: {name}")
         try:
-            table.rows.append({"name": name} | of())
+            table.rows.append({"name": name} | started())
         except (ChildFailed, OSError) as error:
             talk(f"density: {name} FAILED: {error}")
             table.notes.append(f"not measured: {name}: {str(error).splitlines()[0]}")
@@ -140,54 +141,14 @@ def _crowd(session: Session) -> Crowd:
     return Crowd(count=session.services, tree=tree, bundles=bundles)
 
 
-def _is_service(pid: int) -> bool:
-    """Whether a process is one of the servers, and not what started it."""
-    words = _read(Path(f"/proc/{pid}/cmdline")).split("\0")
-    return words[0] == programs.PYTHON and words[2].endswith("/serve.py")
-
-
-def _read(path: Path) -> str:
-    """A file of /proc; nothing if its process has ended."""
-    with contextlib.suppress(OSError):
-        return path.read_text(errors="replace")
-    return ""
-
-
-def _memory(pids: Sequence[int], before: int, *, factor: float = 1) -> Row:
-    """What processes have now.
-
-    Args:
-        before: What those that are no services had at first.
-        factor: What one that is measured stands for.
-    """
-    services = [pid for pid in pids if _is_service(pid)]
-    own, others = _pss(services), _pss(pids) - _pss(services) - before
-    return {
-        "services_bytes": own * factor,
-        "others_bytes": others * factor,
-        "each_bytes": (own + others) / len(services),
-        "services": len(services),
-    }
-
-
-def _families(word: str) -> list[int]:
-    """All processes whose command lines have a word somewhere, with their descendants."""
-    named = (pid for pid in Path("/proc").glob("[0-9]*") if word in _read(pid / "cmdline"))
-    return sorted({each for pid in named for each in family(int(pid.name))})
-
-
-def _pss(pids: Sequence[int]) -> int:
-    return sum(proc_bytes(pid, "smaps_rollup", "Pss:") for pid in pids)
-
-
 # Who keeps them
 
 
 def _on_systemd(workdir: Path, crowd: Crowd, *, shared: bool) -> Row:
     with nodes.node(workdir, nodes.SYSTEMD) as node:
-        before = _pss(family(node.first))
+        before = pss(family(node.first))
         row = _install(node, crowd, shared=shared) | _boot(node, crowd)
-        return row | _memory(family(node.first), before)
+        return row | memory_of(family(node.first), crowd.count, before)
 
 
 def _on_embedded(workdir: Path, crowd: Crowd, *, shared: bool) -> Row:
@@ -195,13 +156,13 @@ def _on_embedded(workdir: Path, crowd: Crowd, *, shared: bool) -> Row:
     with fresh_disk(workdir) as disk:
         signing.trust(disk, workdir)
         with nodes.embedded(disk) as node:
-            before = _pss(family(node.first))
+            before = pss(family(node.first))
             row = _install(node, crowd, shared=shared)
         began = time.monotonic()
         with nodes.embedded(disk) as node:
             await_answers(node, *crowd.urls())
             row["boot_s"] = time.monotonic() - began
-            return row | _memory(family(node.first), before)
+            return row | memory_of(family(node.first), crowd.count, before)
 
 
 def _install(node: Node, crowd: Crowd, *, shared: bool) -> Row:
@@ -235,7 +196,7 @@ def _boot(node: Node, crowd: Crowd) -> Row:
 
 def _units(workdir: Path, crowd: Crowd) -> Row:
     with nodes.node(workdir, nodes.SYSTEMD) as node:
-        before = _pss(family(node.first))
+        before = pss(family(node.first))
         for number, name in enumerate(crowd.names):
             program = webserver.put(node.root / "srv" / name, name)
             inside = Path("/") / program.relative_to(node.root)
@@ -247,7 +208,7 @@ def _units(workdir: Path, crowd: Crowd) -> Row:
             node.run("systemctl", "start", f"{name}.service")
         await_answers(node, *crowd.urls())
         row: Row = {"install_s": time.monotonic() - began}
-        return row | _boot(node, crowd) | _memory(family(node.first), before)
+        return row | _boot(node, crowd) | memory_of(family(node.first), crowd.count, before)
 
 
 def _containers(workdir: Path, crowd: Crowd, count: int) -> Row:
@@ -261,6 +222,6 @@ def _containers(workdir: Path, crowd: Crowd, count: int) -> Row:
                 run([start_container(disk, name, image, _FIRST_PORT + number)])
             await_answers(nodes.here(), *crowd.urls(count))
             row: Row = {"install_s": time.monotonic() - began}
-            return row | _memory(_families(str(disk)), 0, factor=crowd.count / count)
+            return row | memory_of(families(str(disk)), count, factor=crowd.count / count)
         finally:
             run([podman(disk, "stop", "--all"), podman(disk, "rm", "--all")])

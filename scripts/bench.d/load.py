@@ -51,6 +51,6 @@ def load(node: Node, url: str) -> Iterator[Load]:
         asking.wait()
 
 
-def await_answers(node: Node, *urls: str) -> float:
-    """Wait until every URL has been answered well; gives the seconds it took."""
-    return node.run(sys.executable, _HERE / "await_answers.py", str(_ANSWER_S), *urls)
+def await_answers(node: Node, *urls: str) -> None:
+    """Wait until every URL has been answered well."""
+    node.run(sys.executable, _HERE / "await_answers.py", str(_ANSWER_S), *urls)

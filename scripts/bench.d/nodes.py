@@ -42,17 +42,16 @@ class Node:
         """A command in it."""
         return command(*self.prefix, *words)
 
-    def run(self, *words: str | Path) -> float:
-        """Run a command in it; gives the seconds it took."""
-        return run([self.command(*words)]).seconds
+    def run(self, *words: str | Path) -> None:
+        """Run a command in it."""
+        run([self.command(*words)])
 
-    def run_appb(self, *words: str | Path, status: int = 0) -> float:
-        """Run appb in it; gives the seconds it took.
+    def run_appb(self, *words: str | Path, status: int = 0) -> None:
+        """Run appb in it.
 
         Raises:
             ChildFailed: It ended with another exit code than `status`.
         """
-        began = time.monotonic()
         try:
             run([self.command(*self.appb, "-q", *words)])
         except ChildFailed as error:
@@ -61,7 +60,6 @@ class Node:
         else:
             if status:
                 raise ChildFailed(f"exit 0, not {status}: appb {' '.join(map(str, words))}", 0)
-        return time.monotonic() - began
 
     def show(self, *words: str | Path) -> str:
         """What a command in it prints."""
