@@ -11,7 +11,7 @@ from appbundle.bundle import filling
 from appbundle.bundle.service_rules import TASK
 from appbundle.bundle.services import Service
 from appbundle.bundle.tasks import Task
-from appbundle.errors import AppbError, ConflictError, ServiceFailedError
+from appbundle.errors import AppbError, ConflictError, ServiceFailedError, UsageError
 from appbundle.layout import SECRETS, Layout
 from appbundle.names import escape
 from appbundle.services import running, units, users
@@ -25,7 +25,7 @@ UNITS = "usr/local/lib/systemd/system"
 
 _OTHERS = ("etc/systemd/system", "usr/lib/systemd/system", "lib/systemd/system")
 """Where units of the machine are; those in /etc would be taken instead of ours."""
-_LATER, _RESUME = "appb-later", "appb-resume"
+_LATER, _RESUME, _UPGRADE = "appb-later", "appb-resume", "appb-upgrade"
 _SYSTEMCTL_TIMEOUT_S = 900.0
 _PROPERTIES = (
     *("Id", "LoadState", "ActiveState", "SubState", "Type", "MainPID", "Result", "ExecMainStatus"),
@@ -281,6 +281,51 @@ class Systemd:
             self._reload_manager()
             self._systemctl("enable", "--quiet", "--", path.name)
 
+    def schedule(self, argv: Sequence[str], calendar: Sequence[str], *, window_s: int) -> None:
+        """Have a program run by itself now and then, until `unschedule`.
+
+        Args:
+            calendar: When windows begin, as systemd.time(7) has it.
+            window_s: How long they are; it starts at any moment of one, so that not all nodes do
+                at once, and not at all in one that the machine was off for.
+
+        Raises:
+            UsageError: That is no such time.
+        """
+        for each in calendar:
+            _check_calendar(each)
+        command = " ".join(map(units.quote_argument, argv))
+        service = (
+            *("[Unit]", "Description=upgrade apps from repositories (appb)"),
+            *("Wants=network-online.target", "After=network-online.target", ""),
+            *("[Service]", "Type=oneshot", f"ExecStart={command}", ""),
+        )
+        timer = (
+            *("[Unit]", "Description=upgrade apps from repositories (appb)", ""),
+            *("[Timer]", *(f"OnCalendar={each}" for each in calendar)),
+            *(f"RandomizedDelaySec={window_s}", "AccuracySec=1s", ""),
+            *("[Install]", "WantedBy=timers.target", ""),
+        )
+        self._directory.mkdir(parents=True, exist_ok=True)
+        for kind, lines in (("service", service), ("timer", timer)):
+            path = self._directory / f"{_UPGRADE}.{kind}"
+            files.write_durably(path, "\n".join(lines).encode())
+        self._reload_manager()
+        self._systemctl("enable", "--quiet", "--", f"{_UPGRADE}.timer")
+        self._systemctl("restart", "--", f"{_UPGRADE}.timer")
+
+    def unschedule(self) -> bool:
+        """End that; whether there was anything to end."""
+        paths = [self._directory / f"{_UPGRADE}.{kind}" for kind in ("timer", "service")]
+        if not paths[0].exists():
+            return False
+        # Not the service: it may be what calls this.
+        self._systemctl("disable", "--quiet", "--now", "--", paths[0].name)
+        for path in paths:
+            path.unlink(missing_ok=True)
+        self._reload_manager()
+        return True
+
     def _startable(self, key: Key) -> list[str]:
         """What is enabled for a service: its timer, or itself and its sockets."""
         stem = units.unit_name(key.app, key.service, kind="")
@@ -330,6 +375,20 @@ class Systemd:
                 return ""
             raise
         return done.stdout.decode(errors="replace")
+
+
+def _check_calendar(text: str) -> None:
+    try:
+        process.run(
+            ["systemd-analyze", "calendar", "--", text],
+            environment=process.basic_environment(os.environ, SYSTEMD_COLORS="0"),
+            timeout_s=60,
+        )
+    except process.ProgramError as error:
+        raise UsageError(
+            f"{escape(text)} is not a time as systemd.time(7) has it",
+            hint="Sat 02:00, or Mon..Fri 03:30, or *-*-01 04:00",
+        ) from error
 
 
 def _is_ours(path: Path) -> bool:

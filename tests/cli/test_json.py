@@ -169,7 +169,10 @@ COMMANDS = {
 }
 
 
-SERVED = {"status", "audit", "start", "stop", "restart", "switch --confirm", "switch --resume"}
+SERVED = {
+    *("status", "audit", "start", "stop", "restart", "switch --confirm", "switch --resume"),
+    *("upgrade --schedule", "upgrade --unschedule"),
+}
 """Commands that need services; tests/services/test_commands.py tries them on a booted node."""
 
 

@@ -40,7 +40,9 @@ _PUBLISHED = (
     "appb publish glance-33.0.0.bundle --repo repo --key team.key --channel beta",
 )
 _NEEDS_NETWORK = "appb build bundles/nova-api"
-_SERVING = re.compile(r"appb (?:status|start|stop|restart|audit|logs)\b|.* --confirm-within ")
+_SERVING = re.compile(
+    r"appb (?:status|start|stop|restart|audit|logs)\b|.* --(?:confirm-within|schedule) "
+)
 """What needs somebody who keeps services: tests/services/test_documented.py runs it."""
 
 

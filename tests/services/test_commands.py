@@ -15,6 +15,8 @@ COMMANDS = {
     "restart": "restart web",
     "switch --confirm": "switch --confirm",
     "switch --resume": "switch --resume",
+    "upgrade --schedule": "upgrade --schedule daily --window 1h",
+    "upgrade --unschedule": "upgrade --unschedule",
 }
 
 

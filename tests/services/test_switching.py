@@ -1,12 +1,12 @@
 """Switching services on a booted systemd: what runs afterwards, and what never stopped."""
 
 import time
-from collections.abc import Callable
 
 import pytest
 
 from appbundle.bundle.services import Health
 from tests.services.apps import web
+from tests.services.booted import wait_until
 from tests.services.conftest import Fleet
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
@@ -197,13 +197,3 @@ def test_widening_is_named_before_it_happens(fleet: Fleet) -> None:
     said = fleet.node.appb("--json", "install", "--dry-run", str(bundle))
     assert said.document["widenings"] == [wider]
     assert wider in fleet.node.appb("install", str(bundle)).stderr
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 20) -> bool:
-    """Whether something becomes true in time."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if condition():
-            return True
-        time.sleep(0.2)
-    return False
