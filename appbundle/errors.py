@@ -147,6 +147,12 @@ class UnreachableError(AppbError):
     kind = "unreachable"
 
 
+class DeniedError(UnreachableError):
+    """A repository's server wants other credentials than it was given, or any."""
+
+    kind = "denied"
+
+
 class UnhealthyError(AppbError):
     """A switch was made, found unhealthy, and reverted."""
 

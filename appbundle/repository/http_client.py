@@ -5,6 +5,7 @@ Nothing here resumes, retries or understands ranges; an answer is taken as it co
 
 import contextlib
 import http.client
+import io
 import ipaddress
 import socket
 import ssl
@@ -27,10 +28,10 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _SECURE, _PLAIN = "https", "http"
 _DEFAULT_PORTS = {_SECURE: 443, _PLAIN: 80}
 _CONNECT_S = 20.0
-_SILENCE_S = 30.0
-"""So long nothing at all may come."""
-_HEAD_S = 60.0
-"""So long the head of an answer may take, however it drips."""
+SILENCE_S = 30.0
+"""So long nothing at all may come, by default."""
+_HEAD_SILENCES = 2
+"""So many times that long the head of an answer may take, however it drips."""
 _PIECE_BYTES = 1 << 16
 _MAX_CONNECTIONS = 8
 
@@ -96,7 +97,12 @@ class Response:
         self.close()
 
     def close(self) -> None:
-        """Give the connection back if all was read, else up."""
+        """Give the connection back if little is left to be read, else up."""
+        left = self._raw.length_remaining
+        if left is not None and left <= _PIECE_BYTES:
+            with contextlib.suppress(UnreachableError):
+                for _ in self.pieces():
+                    pass
         self._raw.close()
 
     def header(self, name: str) -> str:
@@ -150,7 +156,7 @@ class HttpClient:
 
     elsewhere: Elsewhere = field(default_factory=Elsewhere)
     pace: Pace = field(default_factory=Pace)
-    _pools: dict[bool, urllib3.PoolManager] = field(default_factory=dict, init=False)
+    _pools: dict[tuple[str, bool], urllib3.PoolManager] = field(default_factory=dict, init=False)
     _making: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     def ask(
@@ -160,31 +166,54 @@ class HttpClient:
         *,
         headers: Mapping[str, str] | None = None,
         body: bytes | None = None,
+        silence_s: float = SILENCE_S,
     ) -> Response:
         """Send a request and give the answer, whatever its status, its body unread.
 
         A redirect is followed only if it is a GET's or HEAD's; to another server it goes without
         the header Authorization.
 
+        Args:
+            method: `GET`, `HEAD`, ….
+            url: Absolute.
+            headers: Beside those that every request has.
+            body: What is sent, in small pieces, each of which has to go in time.
+            silence_s: So long nothing may come.
+
         Raises:
             UnreachableError: There is no answer.
             CorruptError: The answer is compressed, or leads to where it may not.
         """
-        at, start = origin(url), origin(url)
-        sent = {"Accept-Encoding": "identity", **(headers or {})}
+        start = origin(url)
+        sent = dict(headers or {})
         for _ in range(MAX_REDIRECTS + 1):
-            response = self._send(
-                method, url, sent, body, at, must_be_public=self._strange(at, start)
-            )
+            response = self._send(method, url, sent, body, start=start, silence_s=silence_s)
             if response.status not in _REDIRECTS or method not in ("GET", "HEAD"):
                 return response
-            location = response.header("Location")
-            response.close()
-            url = self._next(url, location, start)
-            at = origin(url)
-            if at != start:
-                sent = {name: value for name, value in sent.items() if name != "Authorization"}
+            url = self._next(url, response, start)
+            if origin(url) != start:
+                sent.pop("Authorization", None)
         raise CorruptError(f"{start} redirects more than {MAX_REDIRECTS} times")
+
+    def ask_elsewhere(
+        self,
+        method: str,
+        url: str,
+        *,
+        start: Origin,
+        headers: Mapping[str, str],
+        body: bytes | None = None,
+    ) -> Response:
+        """Ask an address that a server has named in another way than by a redirect.
+
+        The headers are sent as they are, and no redirect is followed.
+
+        Raises:
+            UnreachableError: There is no answer.
+            CorruptError: It is an address to which that server may not lead.
+        """
+        self.check(url, start=start)
+        return self._send(method, url, headers, body, start=start, silence_s=SILENCE_S)
 
     def check(self, url: str, *, start: Origin) -> None:
         """Refuse an address that a server named if it may not lead there.
@@ -197,29 +226,22 @@ class HttpClient:
         at = origin(url)
         if at == start or (at.host == start.host and at.scheme == _SECURE):
             return
-        problem = ""
         if at.scheme != _SECURE and start.scheme == _SECURE:
             problem = "without encryption"
         elif at.host not in self.elsewhere.hosts and not (
             self.elsewhere.public and at.scheme == _SECURE
         ):
             problem = "which is not listed"
-        if problem:
-            raise CorruptError(
-                f"{start} leads to {escape(str(at))}, {problem}",
-                hint="if that is right, list the host in redirect_hosts of the repository's file",
-            )
+        else:
+            return
+        raise CorruptError(
+            f"{start} leads to {escape(str(at))}, {problem}",
+            hint="if that is right, list the host in redirect_hosts of the repository's file",
+        )
 
-    def ask_elsewhere(self, url: str, *, start: Origin, headers: Mapping[str, str]) -> Response:
-        """Ask an address that another server named (and `check` let pass); follows nothing."""
-        self.check(url, start=start)
-        at = origin(url)
-        return self._send("GET", url, headers, None, at, must_be_public=self._strange(at, start))
-
-    def _strange(self, at: Origin, start: Origin) -> bool:
-        return at.host != start.host and at.host not in self.elsewhere.hosts
-
-    def _next(self, url: str, location: str, start: Origin) -> str:
+    def _next(self, url: str, response: Response, start: Origin) -> str:
+        location = response.header("Location")
+        response.close()
         if not location:
             raise CorruptError(f"{start} redirects to nowhere")
         target = join(url, location)
@@ -232,22 +254,27 @@ class HttpClient:
         url: str,
         headers: Mapping[str, str],
         body: bytes | None,
-        at: Origin,
         *,
-        must_be_public: bool,
+        start: Origin,
+        silence_s: float,
     ) -> Response:
-        pool = self._pool(public_only=must_be_public)
+        at = origin(url)
+        strange = at.host != start.host and at.host not in self.elsewhere.hosts
+        sent = {"Accept-Encoding": "identity", **headers}
+        if body is not None:
+            sent["Content-Length"] = str(len(body))
         try:
-            raw = pool.urlopen(
+            raw = self._pool(at.scheme, public_only=strange).urlopen(
                 method,
                 url,
-                body=body,
-                headers=dict(headers),
+                # All of a file goes piece by piece; all of `bytes` would have to go in one time.
+                body=None if body is None else io.BytesIO(body),
+                headers=sent,
                 redirect=False,
                 retries=False,
                 preload_content=False,
                 decode_content=False,
-                timeout=Timeout(connect=_CONNECT_S, read=_SILENCE_S),
+                timeout=Timeout(connect=_CONNECT_S, read=silence_s),
             )
         except (HTTPError, OSError, http.client.HTTPException, ValueError) as e:
             raise UnreachableError(f"cannot reach {at}: {_reason(e)}") from e
@@ -256,11 +283,13 @@ class HttpClient:
             raise CorruptError(f"{at} compresses what was asked for as it is")
         return Response(raw, at, self.pace)
 
-    def _pool(self, *, public_only: bool) -> urllib3.PoolManager:
+    def _pool(self, scheme: str, *, public_only: bool) -> urllib3.PoolManager:
         with self._making:
-            if public_only not in self._pools:
-                self._pools[public_only] = _new_pool(public_only=public_only)
-            return self._pools[public_only]
+            pool = self._pools.get((scheme, public_only))
+            if pool is None:
+                pool = _new_pool(scheme, public_only=public_only)
+                self._pools[scheme, public_only] = pool
+            return pool
 
 
 def origin(url: str) -> Origin:
@@ -309,7 +338,9 @@ class _Bounded(HTTPConnection):
 
     def getresponse(self) -> urllib3.HTTPResponse:  # type: ignore[override]
         late = threading.Event()
-        watch = threading.Timer(_HEAD_S, _give_up, (self.sock, late))
+        assert isinstance(self.timeout, float)
+        patience_s = self.timeout * _HEAD_SILENCES
+        watch = threading.Timer(patience_s, _give_up, (self.sock, late))
         watch.daemon = True
         watch.start()
         try:
@@ -318,7 +349,7 @@ class _Bounded(HTTPConnection):
             watch.cancel()
         # The end of a stream is as good as an empty line to the parser of heads.
         if late.is_set():
-            raise TimeoutError(f"no answer's head within {_HEAD_S:g} s")
+            raise TimeoutError(f"no answer's head within {patience_s:g} s")
         return response
 
 
@@ -358,10 +389,10 @@ class _PublicSecurePool(urllib3.HTTPSConnectionPool):
     ConnectionCls = _PublicSecure
 
 
-def _new_pool(*, public_only: bool) -> urllib3.PoolManager:
-    manager = urllib3.PoolManager(
-        maxsize=_MAX_CONNECTIONS, ssl_context=ssl.create_default_context()
-    )
+def _new_pool(scheme: str, *, public_only: bool) -> urllib3.PoolManager:
+    # Reading all certificates takes a while; who speaks no TLS does not wait for it.
+    context = ssl.create_default_context() if scheme == _SECURE else None
+    manager = urllib3.PoolManager(maxsize=_MAX_CONNECTIONS, ssl_context=context)
     manager.pool_classes_by_scheme = (
         {_PLAIN: _PublicPool, _SECURE: _PublicSecurePool}
         if public_only

@@ -3,7 +3,9 @@
 import os
 import re
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from appbundle.errors import UsageError
@@ -11,15 +13,18 @@ from appbundle.names import escape
 from appbundle.repository.local import LocalTransport
 from appbundle.repository.transport import Transport
 
+if TYPE_CHECKING:
+    from appbundle.repository.registry import Registry
+
 _PLAIN = re.compile(r"[!-~]+", re.ASCII)
-_HINT = "https://HOST/PATH, http://HOST/PATH or file:///DIRECTORY"
+_HINT = "https://HOST/PATH, http://HOST/PATH, oci://HOST/PATH or file:///DIRECTORY"
 
 
 def open_transport(url: str, *, redirect_hosts: Sequence[str] = ()) -> Transport:
     """Give the transport for an address; nothing is asked yet.
 
     Args:
-        url: `https://…`, `http://…`, `file:///…`.
+        url: `https://…`, `http://…`, `oci://…`, `oci+http://…`, `file:///…`.
         redirect_hosts: Hosts to which a server may send the client on, besides its own.
 
     Raises:
@@ -38,6 +43,8 @@ def open_transport(url: str, *, redirect_hosts: Sequence[str] = ()) -> Transport
             return LocalTransport(Path(unquote(parts.path)))
         case "http" | "https" if parts.hostname:
             return _http(url, redirect_hosts)
+        case "oci" | "oci+http":
+            return _oci(url, redirect_hosts)
         case _:
             raise UsageError(f"{escape(url)} is not a repository's address", hint=_HINT)
 
@@ -49,3 +56,33 @@ def _http(url: str, redirect_hosts: Sequence[str]) -> Transport:
 
     client = HttpClient(elsewhere=Elsewhere(hosts=frozenset(redirect_hosts)))
     return HttpTransport(url.rstrip("/"), client)
+
+
+def _oci(url: str, redirect_hosts: Sequence[str]) -> Transport:
+    from appbundle.repository.oci import OciTransport
+
+    return OciTransport(open_registry(url, redirect_hosts=redirect_hosts))
+
+
+def open_registry(
+    url: str, *, may_push: bool = False, redirect_hosts: Sequence[str] = ()
+) -> "Registry":
+    """Give a client for an address in a registry, with this user's credentials.
+
+    Args:
+        url: `oci://…`, `oci+http://…`.
+        may_push: Whether to ask for the right to.
+        redirect_hosts: As of `open_transport`.
+
+    Raises:
+        UsageError: It is no such address.
+    """
+    from appbundle.repository.docker_config import find_credentials
+    from appbundle.repository.registry import Registry, parse_address
+
+    return Registry(
+        parse_address(url),
+        find_credentials=partial(find_credentials, environment=os.environ),
+        may_push=may_push,
+        redirect_hosts=frozenset(redirect_hosts),
+    )

@@ -36,6 +36,7 @@ class ProgramError(AppbError):
         what: One sentence, with the end of what the program wrote to standard error.
         status: Its exit status, negative for a signal, None if it was ended for us.
         stderr: The end of what it wrote there.
+        stdout: What it wrote to standard output; shown to nobody.
     """
 
     kind = "program"
@@ -46,12 +47,14 @@ class ProgramError(AppbError):
         *,
         status: int | None,
         stderr: str,
+        stdout: bytes = b"",
         kept: str = NOTHING_CHANGED,
         hint: str = "",
     ) -> None:
         super().__init__(what, kept=kept, hint=hint)
         self.status = status
         self.stderr = stderr
+        self.stdout = stdout
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +69,10 @@ class Finished:
 class _Heard:
     stdout: bytearray = field(default_factory=bytearray)
     stderr: bytearray = field(default_factory=bytearray)
+
+    @property
+    def errors(self) -> str:
+        return self.stderr.decode(errors="replace")
 
 
 def basic_environment(outer: Mapping[str, str], **more: str) -> dict[str, str]:
@@ -163,14 +170,13 @@ def _finish(
         in_time = False
     finally:
         _end(child)
-    stderr = bytes(said.stderr).decode(errors="replace")
     if not in_time:
-        raise _failure(argv, title, f"took longer than {timeout_s:g} s", None, stderr)
+        raise _failure(argv, title, f"took longer than {timeout_s:g} s", None, said)
     if len(said.stdout) > MAX_OUTPUT:
-        raise _failure(argv, title, f"wrote more than {MAX_OUTPUT} bytes", None, stderr)
+        raise _failure(argv, title, f"wrote more than {MAX_OUTPUT} bytes", None, said)
     if child.returncode != 0:
-        raise _failure(argv, title, _describe_status(child.returncode), child.returncode, stderr)
-    return Finished(stdout=bytes(said.stdout), stderr=stderr)
+        raise _failure(argv, title, _describe_status(child.returncode), child.returncode, said)
+    return Finished(stdout=bytes(said.stdout), stderr=said.errors)
 
 
 def _start(
@@ -290,15 +296,16 @@ def _describe_status(status: int) -> str:
 
 
 def _failure(
-    argv: Sequence[str], title: str, how: str, status: int | None, stderr: str
+    argv: Sequence[str], title: str, how: str, status: int | None, said: _Heard
 ) -> ProgramError:
     name = title or os.path.basename(argv[0])
-    lines = [line.rstrip() for line in stderr.splitlines() if line.strip()]
+    lines = [line.rstrip() for line in said.errors.splitlines() if line.strip()]
     end = "\n".join(f"  {escape(line)}" for line in lines[-_SHOWN_LINES:])
     command = escape(shlex.join(argv))
     return ProgramError(
         f"{name} {how}" + (f":\n{end}" if end else ""),
         status=status,
-        stderr=stderr,
+        stderr=said.errors,
+        stdout=bytes(said.stdout),
         hint=f"it was called as: {command}",
     )

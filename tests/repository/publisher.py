@@ -11,6 +11,7 @@ from tuf.api.exceptions import DownloadHTTPError
 from tuf.api.metadata import TargetFile
 from tuf.ngclient import FetcherInterface, Updater
 
+from appbundle.errors import NotFoundError
 from appbundle.flows import publish as publishing
 from appbundle.flows.context import Context
 from appbundle.flows.publish import Published
@@ -19,6 +20,8 @@ from appbundle.names import Digest
 from appbundle.repository import configured
 from appbundle.repository.configured import Repository
 from appbundle.repository.folder import Folder, open_folder
+from appbundle.repository.local import LocalTransport
+from appbundle.repository.transport import Transport
 from appbundle.trust.sshsig import Signer
 from tests.crash.support import KEY
 
@@ -78,15 +81,17 @@ def use(layout: Layout, folder: Path, name: str = "site") -> None:
 
 
 class Reader(FetcherInterface):
-    """Reads a folder with python-tuf's client, and counts the bytes of what it fetches.
+    """Reads a repository with python-tuf's client, and counts the bytes of what it fetches.
 
     Args:
         folder: Of the repository.
         cache: Where the client keeps its metadata.
+        transport: From where it is read; from the folder by default.
     """
 
-    def __init__(self, folder: Path, cache: Path) -> None:
+    def __init__(self, folder: Path, cache: Path, transport: Transport | None = None) -> None:
         self._folder = folder
+        self._transport = transport or LocalTransport(folder)
         self._cache = cache
         self._read: list[bytes] = []
         self._updater: Updater | None = None
@@ -99,8 +104,8 @@ class Reader(FetcherInterface):
 
     def _fetch(self, url: str) -> Iterator[bytes]:
         try:
-            self._read.append((self._folder / url.removeprefix("repo:/")).read_bytes())
-        except FileNotFoundError as error:
+            self._read.append(self._transport.read(url.removeprefix("repo:/"), limit=1 << 30))
+        except NotFoundError as error:
             raise DownloadHTTPError(f"no {url}", 404) from error
         yield self._read[-1]
 

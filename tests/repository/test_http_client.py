@@ -7,7 +7,6 @@ from collections.abc import Iterator
 import pytest
 
 from appbundle.errors import CorruptError, UnreachableError
-from appbundle.repository import http_client
 from appbundle.repository.http_client import Elsewhere, HttpClient, Pace, origin
 from tests.repository.web import Request, answer, serving
 
@@ -142,13 +141,12 @@ def test_body_that_drips_is_left() -> None:
         end.set()
 
 
-def test_head_that_drips_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_head_that_drips_is_left() -> None:
     """A head has to be there in time, however lively it is."""
-    monkeypatch.setattr(http_client, "_HEAD_S", 0.1)
     end = threading.Event()
     with serving(lambda _: dripping(b"HTTP/1.1 200 OK\r\nX: ", end)) as web:
-        with pytest.raises(UnreachableError):
-            HttpClient().ask("GET", web.url)
+        with pytest.raises(UnreachableError, match="no answer's head"):
+            HttpClient().ask("GET", web.url, silence_s=0.1)
         end.set()
 
 

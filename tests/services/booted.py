@@ -52,11 +52,6 @@ class Booted:
     root: Path
     scratch: Path
 
-    @property
-    def prefix(self) -> tuple[str, ...]:
-        """What starts a program in the node, before its words."""
-        return ("nsenter", "-t", str(self.pid), "-a", "--")
-
     def run(self, *argv: str, timeout_s: float = 120, check: bool = False) -> Said:
         """Run a program in the node."""
         done = self.start(*argv)
@@ -72,7 +67,7 @@ class Booted:
     def start(self, *argv: str) -> subprocess.Popen[str]:
         """Start a program in the node."""
         return subprocess.Popen(
-            [*self.prefix, *argv],
+            ["nsenter", "-t", str(self.pid), "-a", "--", *argv],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -123,12 +118,8 @@ def why_not() -> str:
 
 
 @contextlib.contextmanager
-def booted(*, apps: Path | None = None) -> Iterator[Booted]:
-    """Boot a node, and shut it down.
-
-    Args:
-        apps: What it has at /apps; by default that is in memory, as all that it writes.
-    """
+def booted() -> Iterator[Booted]:
+    """Boot a node, and shut it down."""
     with tempfile.TemporaryDirectory(prefix="appb-node-") as place, contextlib.ExitStack() as stack:
         base = Path(place)
         base.chmod(0o755)
@@ -157,7 +148,6 @@ def booted(*, apps: Path | None = None) -> Iterator[Booted]:
                     # Inside, /tmp is another one, and the tests may lie there.
                     f"--bind={REPOSITORY}",
                     f"--bind={Path(sys.prefix)}",
-                    *([f"--bind={apps}:/apps"] if apps else []),
                     "--kill-signal=SIGRTMIN+3",
                 ),
                 *("/bin/sh", "-c", "exec /lib/systemd/systemd"),
