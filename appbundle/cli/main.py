@@ -31,6 +31,7 @@ COMMANDS = {
     "unpack": Entry("Making bundles", "Turn a bundle file into a bundle directory."),
     "publish": Entry("Making bundles", "Put bundles into a repository."),
     "trust": Entry("Installing", "Decide whose bundles this node accepts."),
+    "repo": Entry("Installing", "Use repositories, and keep your own."),
     "install": Entry("Installing", "Install bundles and switch to them."),
     "outdated": Entry("Installing", "Show apps of which there is a newer release."),
     "upgrade": Entry("Installing", "Install newer releases and switch to them."),

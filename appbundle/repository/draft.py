@@ -12,7 +12,7 @@ from tuf.api.metadata import Delegations, Metadata, Root, Targets
 
 from appbundle.errors import NotFoundError
 from appbundle.names import AppName, Version
-from appbundle.repository import catalog, folder, online
+from appbundle.repository import catalog, delegations, folder, online
 from appbundle.repository.expiry import expires
 from appbundle.repository.folder import Folder
 from appbundle.repository.keys import count_signatures, is_signed, keys_of, sign, threshold_of
@@ -154,9 +154,11 @@ class Draft:
         if not all(self._is_complete(name) for name in ready) or not self._fits():
             ready = {}
         targets = ready.get("targets") or self._current("targets")
-        if targets and isinstance(targets.signed, Targets):
+        if targets:
             for name, each in self.proposed.items():
-                if name not in TOP and is_signed(targets.signed, name, each):
+                # Whoever is about to lose an app publishes no more of it without the new keys.
+                above = (targets.signed, self.targets)
+                if name not in TOP and all(is_signed(one, name, each) for one in above):
                     ready[name] = each
         return ready
 
@@ -164,11 +166,31 @@ class Draft:
         return all(is_signed(each, name, self.proposed[name]) for each in self.delegators(name))
 
     def _fits(self) -> bool:
-        """Whether all that stays below the proposed root and targets is signed by their keys."""
-        targets = self._latest("targets")
-        return bool(
-            targets and is_signed(self.root, "targets", targets) and not self.unsigned_apps()
+        """Whether all that would be below the proposed root and targets is what they ask for."""
+        return bool(self._latest("targets") and not self._is_due() and not self.unsigned_apps())
+
+    def _is_due(self) -> bool:
+        """Whether the proposed root asks for other targets: other signers, another online key."""
+        if "root" not in self.proposed:
+            return False
+        made = self._latest("targets")
+        return not (
+            made
+            and is_signed(self.root, "targets", made)
+            and set(keys_of(made.signed, catalog.ROLE)) == set(keys_of(self.root, "timestamp"))
         )
+
+    def follow(self, key: PublicKey) -> None:
+        """Propose what the other proposals make necessary, as far as this key may sign it."""
+        if self._is_due() and key in self.signers_of("targets"):
+            online_keys = keys_of(self.root, "timestamp")
+            if "targets" not in self.proposed:
+                self.propose_again("targets")
+            if keys_of(self.targets, catalog.ROLE) != online_keys:
+                delegations.delegate(self.propose_targets(), catalog.ROLE, online_keys, 1)
+        for name in self.unsigned_apps():
+            if name not in self.proposed and key in keys_of(self.targets, name):
+                self.propose_again(name)
 
     def unsigned_apps(self) -> list[str]:
         """Apps whose role is not signed by the keys that the proposed targets give them."""
@@ -187,26 +209,32 @@ class Draft:
     def settle(self) -> Outcome:
         """Publish what is ready, durably; keep the rest for other signers."""
         ready = self.ready()
-        offline = bool(ready) and not self.is_online("root" in ready)
-        late = self.proposed.keys() - (() if offline else ready)
-        for name in late:
+        offline = bool(ready) and not self.is_online(with_new_root="root" in ready)
+        published = {} if offline else ready
+        for name in self.proposed.keys() - published.keys():
             folder.put(self.folder, self.folder.proposal(name), self.proposed[name].to_bytes())
-        if ready and not offline:
-            self.publication.publish(ready)
+        if published:
+            self.publication.publish(published)
             online.adopt(self.folder, keys_of(self.root, "timestamp"))
-            for name in ready:
+            for name in published:
                 folder.remove(self.folder.proposal(name))
-        waiting = {name: self._count(name) for name in self.proposed.keys() - ready.keys()}
         return Outcome(
-            published=() if offline else tuple(sorted(ready)), waiting=waiting, offline=offline
+            published=tuple(sorted(published)), waiting=self._waiting(ready), offline=offline
         )
+
+    def _waiting(self, ready: Mapping[str, Role]) -> dict[str, tuple[int, int]]:
+        names = [*(self.proposed.keys() - ready.keys()), *self.unsigned_apps()]
+        counts = {name: self._count(name) for name in sorted(names)}
+        if self._is_due() and "targets" not in self.proposed:
+            counts["targets"] = (0, threshold_of(self.root, "targets"))
+        return {name: (has, needs) for name, (has, needs) in counts.items() if has < needs}
 
     @property
     def publication(self) -> Publication:
         """The means to publish."""
         return Publication(folder=self.folder, roles=self.roles, online=self.online, now=self.now)
 
-    def is_online(self, with_new_root: bool) -> bool:
+    def is_online(self, *, with_new_root: bool) -> bool:
         """Whether the online key is here, that of the proposed root or of the current one."""
         root = self._latest("root") if with_new_root else self._current("root")
         assert root
@@ -215,11 +243,10 @@ class Draft:
 
     def _count(self, name: str) -> tuple[int, int]:
         """The signatures that count, and that are needed, where most are missing."""
-        counts = [
-            (count_signatures(each, name, self.proposed[name]), threshold_of(each, name))
-            for each in self.delegators(name)
-            if keys_of(each, name)
-        ]
+        above = self.delegators(name) if name in TOP else [self.targets]
+        role = self._latest(name)
+        assert role
+        counts = [(count_signatures(each, name, role), threshold_of(each, name)) for each in above]
         return min(counts, key=lambda each: each[0] - each[1])
 
 

@@ -43,6 +43,11 @@ class Roles:
         meta = self.snapshot.signed.meta.get(f"{name}.json")
         return meta.version if meta else 0
 
+    def delegated_names(self) -> list[str]:
+        """The roles that targets delegates to: apps and the catalog."""
+        delegations = self.targets.signed.delegations
+        return list((delegations.roles if delegations else None) or {})
+
     def delegated(self, name: str) -> Metadata[Targets] | None:
         """The current metadata of an app's role, or of the catalog's; None if there are none."""
         if name not in self._delegated:

@@ -94,9 +94,23 @@ def write_bundle(
     _assemble(target, manifest, body, sign)
 
 
+def declare(bundle: Path, target: Path, *, sign: Sign, services: Iterable[Service]) -> None:
+    """Write a bundle that is as another, but for its services."""
+    manifest = msgspec.structs.replace(read_manifest(bundle), services=tuple(services))
+    body = target.with_suffix(".payload")
+    with bundle.open("rb") as source, body.open("wb") as out:
+        head = container.read_head(source.read)
+        source.seek(parse_statement(head.signed.statement).manifest_frame_size, os.SEEK_CUR)
+        left = sum(frame.compressed_size for frame in manifest.frames)
+        while piece := source.read(min(left, 1 << 20)):
+            out.write(piece)
+            left -= len(piece)
+    _assemble(target, manifest, body, sign)
+
+
 def _assemble(target: Path, manifest: Manifest, body: Path, sign: Sign) -> None:
     raw = rules.encode_manifest(manifest)
-    frame = container.encode_manifest_frame(raw, mtime=_CREATED, level=3)
+    frame = container.encode_manifest_frame(raw, mtime=manifest.created, level=3)
     statement = encode_statement(
         Statement(
             name=AppName(manifest.name),

@@ -1,34 +1,28 @@
 """Starting /bin/true in full confinement, as whole processes, against a bare interpreter."""
 
 import json
-import os
-import re
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import programs
 import signing
 from case_switch import Question, bare_interpreter, once
 from contest import Contestant, medians, take_turns
 from disk import fresh_disk
-from measure import Command, command, output, run
+from measure import Command, command, run
 from peers import is_installed
 from product import appb
 from results import Column, Table
 from session import Session
 
 from appbundle.bundle.services import Service
-from bundles import Content, write_bundle
+from bundles import write_bundle
 
 _PROGRAM = "/bin/true"
 _TURNS = 6
 """Short processes are measured this many times as often as long ones."""
-_MOUNT_POINTS = (
-    *("dev", "proc", "run", "sys", "tmp", "usr", "var/tmp"),
-    *("var/cache/true", "var/lib/true", "var/log/true"),
-)
 _HARDENED = (
     *("NoNewPrivileges=yes", "ProtectSystem=strict", "ProtectHome=yes", "PrivateTmp=yes"),
     *("PrivateDevices=yes", "PrivateNetwork=yes", "PrivateUsers=yes", "ProtectProc=invisible"),
@@ -97,7 +91,7 @@ def _questions(session: Session, disk: Path) -> Iterator[Question]:
         name="true",
         version="1.0",
         release=1,
-        contents=_contents(),
+        contents=programs.with_libraries(_PROGRAM) | programs.mount_points("true"),
         sign=signing.signer(session.workdir),
         services=(Service(name="true", argv=(_PROGRAM,), kind="once"),),
     )
@@ -108,20 +102,6 @@ def _questions(session: Session, disk: Path) -> Iterator[Question]:
     for starter in _STARTERS:
         if starter.available():
             yield Question(name=starter.name, timed=starter.call(tree, disk))
-
-
-def _contents() -> dict[str, Content]:
-    """The program with its libraries, and something in each directory that must be there."""
-    program = shutil.which("true")
-    assert program
-    listing = output(command("ldd", program))
-    libraries = re.findall(r"(/\S+) \(", listing)
-    files = {path.lstrip("/"): Path(os.path.realpath(path)) for path in libraries}
-    return {
-        "bin/true": Path(os.path.realpath(program)),
-        **files,
-        **{f"{point}/.keep": b"" for point in _MOUNT_POINTS},
-    }
 
 
 def _bwrap(tree: Path, _: Path) -> Command:

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import functools
 import importlib
 import os
 import shutil
@@ -20,7 +21,7 @@ from measure import ChildFailed, command, run
 from peers import Release
 from session import Session, choose_peers, machine
 
-CASES = ("install", "upgrade", "switch", "memory", "scale", "run")
+CASES = ("install", "upgrade", "switch", "memory", "scale", "run", "load", "density")
 _PACKAGES = (
     "casync",
     "e2fsprogs",
@@ -28,10 +29,13 @@ _PACKAGES = (
     "nix-bin",
     "ostree",
     "podman",
+    "runc",
     "squashfs-tools",
+    "systemd-container",
     "zstd",
 )
-_BUNDLES = Path(__file__).resolve().parents[2] / "out/demo"
+_OUT = Path(__file__).resolve().parents[2] / "out"
+_BUNDLES = _OUT / "demo"
 """Where scripts/demo leaves what it built."""
 
 
@@ -85,6 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--workdir", type=Path, help="where images and archives are made, and kept")
     add("--apps", default="100x10,1000x1,1000x10", help="sizes of nodes in scale (%(default)s)")
     add("--large", type=int, default=2_000_000_000, help="bytes of the large bundle in memory")
+    add("--services", type=int, default=200, help="how many in density (%(default)s)")
     add("--json", type=Path, metavar="FILE", help="write all values")
     add("--plot", type=Path, metavar="FILE", help="draw install and upgrade as SVG")
     add("--results", type=Path, metavar="FILE", help="show an earlier --json instead of measuring")
@@ -111,13 +116,13 @@ def _install_peers() -> None:
 
 @contextlib.contextmanager
 def _workdir(options: argparse.Namespace) -> Iterator[Path]:
-    """The directory that was named, or a temporary one on the same disk as the bundles."""
+    """The directory that was named, or a temporary one beside what scripts/demo built."""
     if options.workdir:
         options.workdir.mkdir(parents=True, exist_ok=True)
         yield options.workdir.resolve()
         return
-    beside = _inputs(options)[1].resolve().parent
-    directory = Path(tempfile.mkdtemp(prefix="bench-", dir=beside))
+    _OUT.mkdir(exist_ok=True)
+    directory = Path(tempfile.mkdtemp(prefix="bench-", dir=_OUT))
     try:
         yield directory
     finally:
@@ -125,6 +130,7 @@ def _workdir(options: argparse.Namespace) -> Iterator[Path]:
 
 
 def _inputs(options: argparse.Namespace) -> tuple[Path, Path]:
+    """The bundles or trees to measure with: those that were named, else the demo's."""
     if options.trees or options.bundles:
         old, new = options.trees or options.bundles
         return old, new
@@ -149,15 +155,16 @@ def _session(options: argparse.Namespace, workdir: Path) -> Session:
     peers, missing = choose_peers(names)
     for peer in missing:
         talk(f"{peer.name}: not installed, skipped ({peer.package}; scripts/bench --install-peers)")
-    old, new = _releases(options, workdir)
     return Session(
         workdir=workdir,
-        old=old,
-        new=new,
+        releases=functools.cache(lambda: _releases(options, workdir)),
+        given=tuple(options.bundles) if options.bundles else None,
         rounds=options.rounds,
+        names=names,
         peers=peers,
         apps=[_size(word) for word in options.apps.split(",")],
         large_bytes=options.large,
+        services=options.services,
     )
 
 

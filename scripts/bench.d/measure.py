@@ -20,7 +20,16 @@ SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class ChildFailed(Exception):
-    """A child process exited with a failure or ran into the time limit."""
+    """A child process exited with a failure or ran into the time limit.
+
+    Args:
+        what: For people.
+        status: Its exit code.
+    """
+
+    def __init__(self, what: str, status: int | None = None) -> None:
+        super().__init__(what)
+        self.status = status
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,7 +146,8 @@ def _run_one(
             talk.seek(0)
             tail = talk.read()[-2000:].decode(errors="replace").strip()
             late = f" (time limit: {time_limit_s:g} s)" if seconds >= time_limit_s else ""
-            raise ChildFailed(f"exit {child.returncode}{late}: {' '.join(each.argv)[:300]}\n{tail}")
+            what = f"exit {child.returncode}{late}: {' '.join(each.argv)[:300]}\n{tail}"
+            raise ChildFailed(what, child.returncode)
     return Usage(
         seconds=seconds,
         cpu_seconds=usage.ru_utime + usage.ru_stime,
@@ -182,14 +192,14 @@ class _Sampler:
 
     def _watch(self) -> None:
         while not self._stop.wait(_SAMPLE_EVERY_S):
-            family = _family(self._root)
-            now = sum(_proc_bytes(pid, "smaps_rollup", "Pss:") for pid in family)
+            pids = family(self._root)
+            now = sum(proc_bytes(pid, "smaps_rollup", "Pss:") for pid in pids)
             self.peak_pss_bytes = max(self.peak_pss_bytes, now)
-            largest = max(_proc_bytes(pid, "status", "VmHWM:") for pid in family)
+            largest = max(proc_bytes(pid, "status", "VmHWM:") for pid in pids)
             self.peak_rss_bytes = max(self.peak_rss_bytes, largest)
 
 
-def _family(root: int) -> list[int]:
+def family(root: int) -> list[int]:
     """A process and all its descendants, as far as they still live."""
     found = [root]
     for pid in found:
@@ -200,7 +210,7 @@ def _family(root: int) -> list[int]:
     return found
 
 
-def _proc_bytes(pid: int, file: str, key: str) -> int:
+def proc_bytes(pid: int, file: str, key: str) -> int:
     """A value in kB from /proc, or 0 if the process ended between two looks."""
     with contextlib.suppress(OSError):
         with open(f"/proc/{pid}/{file}") as lines:

@@ -12,6 +12,7 @@ import signing
 from measure import Command, command, output, run
 from peers import BUNDLE, Peer, Release
 
+from appbundle.bundle.services import Service
 from bundles import Content, read_manifest, write_bundle
 
 _BUILD_LEVEL = 12
@@ -21,11 +22,16 @@ APPB = "appb install"
 """How appb is called among the peers."""
 
 
-def appb(*words: str | Path, root: Path | None = None) -> Command:
-    """The installed `appb` command, as a person would call it."""
+def appb_words(*, root: Path | None = None) -> tuple[str, ...]:
+    """How the installed `appb` command is called for a node, as a person would."""
     script = Path(sys.executable).with_name("appb")
-    program = (script,) if script.exists() else (sys.executable, "-m", "appbundle")
-    return command(*program, *(("--root", root) if root else ()), *words)
+    program = (str(script),) if script.exists() else (sys.executable, "-m", "appbundle")
+    return (*program, *(("--root", str(root)) if root else ()))
+
+
+def appb(*words: str | Path, root: Path | None = None) -> Command:
+    """The command `appb` with words."""
+    return command(*appb_words(root=root), *words)
 
 
 def appb_json(*words: str | Path, root: Path) -> Any:
@@ -62,12 +68,19 @@ def release_of_bundle(bundle: Path, workdir: Path) -> Release:
 
 
 def release_of_tree(
-    tree: Path, workdir: Path, *, name: str, version: str, previous: Release | None = None
+    tree: Path,
+    workdir: Path,
+    *,
+    name: str,
+    version: str,
+    previous: Release | None = None,
+    services: tuple[Service, ...] = (),
 ) -> Release:
     """Take a plain tree to measure with, and make a bundle of it.
 
     Args:
         previous: The release before; contents that it has come first in the payload.
+        services: What it declares.
     """
     cache = workdir / f"{name}-{version}"
     bundle = cache / "signed.bundle"
@@ -84,6 +97,7 @@ def release_of_tree(
             sign=signing.signer(workdir),
             since=since,
             level=_BUILD_LEVEL,
+            services=services,
         )
         unfinished.rename(bundle)
     return Release(version=version, tree=tree, cache=cache, bundle=bundle)

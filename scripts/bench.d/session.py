@@ -2,7 +2,7 @@
 
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,21 +20,40 @@ class Session:
 
     Args:
         workdir: Where images, archives and trees are.
-        old: The release before.
-        new: The release that is installed.
+        releases: Gives the release before and the one that is installed; unpacks them when that
+            is first asked.
+        given: The bundles that were named, if any were.
         rounds: How often everything is measured.
-        peers: The tools to compare with, all installed.
+        names: Parts of the names of tools to compare with; None for all.
+        peers: Those that take part in `install` and the like, all installed.
         apps: For the `scale` case: numbers of apps and of versions of each.
         large_bytes: For the `memory` case: size of the generated bundle.
+        services: For the `density` case: how many.
     """
 
     workdir: Path
-    old: Release
-    new: Release
+    releases: Callable[[], tuple[Release, Release]]
+    given: tuple[Path, Path] | None
     rounds: int
+    names: Sequence[str] | None
     peers: Sequence[Peer]
     apps: Sequence[tuple[int, int]]
     large_bytes: int
+    services: int
+
+    @property
+    def old(self) -> Release:
+        """The release before."""
+        return self.releases()[0]
+
+    @property
+    def new(self) -> Release:
+        """The release that is installed."""
+        return self.releases()[1]
+
+    def wants(self, name: str) -> bool:
+        """Whether somebody asked for a tool, or for all."""
+        return is_wanted(name, self.names)
 
     def tools(self, *releases: Release, among: Sequence[str] | None = None) -> list[Peer]:
         """Everyone who takes part: appb, the base of the ratios, the peers.
@@ -73,8 +92,13 @@ def choose_peers(names: Sequence[str] | None) -> tuple[list[Peer], list[Peer]]:
     Args:
         names: Parts of their names, or `none`; all peers if it is None.
     """
-    wanted = [p for p in PEERS if names is None or any(name in p.name for name in names)]
+    wanted = [peer for peer in PEERS if is_wanted(peer.name, names)]
     return [p for p in wanted if p.available()], [p for p in wanted if not p.available()]
+
+
+def is_wanted(name: str, names: Sequence[str] | None) -> bool:
+    """Whether one of the names is part of a tool's, or nobody chose."""
+    return names is None or any(each in name for each in names)
 
 
 def machine() -> dict[str, Value]:

@@ -1,10 +1,13 @@
 """scripts/bench: it measures, tells, and leaves nothing behind; no test looks at a time."""
 
+import http.server
 import importlib
+import itertools
 import json
 import os
 import subprocess
 import sys
+import threading
 import time
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
@@ -125,3 +128,75 @@ def test_plot_needs_something_to_draw(module: Any, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="nothing to draw"):
         plot.draw(tmp_path / "plot.svg", [])
     assert not (tmp_path / "plot.svg").exists()
+
+
+class _Moody(http.server.BaseHTTPRequestHandler):
+    """Answers well, with an error, and not at all, in turn; counts, and says when it was enough."""
+
+    protocol_version = "HTTP/1.1"
+    numbers = itertools.count()
+    enough = threading.Event()
+
+    def do_GET(self) -> None:
+        number = next(self.numbers)
+        if number > 50:
+            self.enough.set()
+        if number % 3 == 2:
+            self.close_connection = True
+            return
+        self.send_response(500 if number % 3 else 200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_failed_requests_are_counted(module: Any) -> None:
+    """An answer of 500, and a connection that ends without one, are failures of their own."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Moody) as server:
+        threading.Thread(target=server.serve_forever).start()
+        found = module("ask").ask(f"http://127.0.0.1:{server.server_port}/", 4, _Moody.enough)
+        server.shutdown()
+    errors = found["errors"]
+    wrong, silent = errors.pop("ValueError: answered 500"), sum(errors.values())
+    answered = found["requests"] - found["failed"]
+    assert found["failed"] == wrong + silent
+    assert {answered, wrong, silent} <= {*range(15, 25)}
+
+
+def test_server_that_is_gone_for_a_while_shows(module: Any, tmp_path: Path) -> None:
+    """Ending the server and starting another fails requests; leaving it alone fails none."""
+    replacing, case, webserver = map(module, ("replacing", "case_load", "webserver"))
+    nodes, load = module("nodes"), module("load")
+    port = webserver.free_port()
+    url = f"http://127.0.0.1:{port}/"
+    program = webserver.put(tmp_path, "1.0")
+
+    def start() -> subprocess.Popen[bytes]:
+        environment = {**os.environ, "PORT": str(port)}
+        return subprocess.Popen([sys.executable, "-I", program], env=environment)
+
+    def replace() -> None:
+        running.append(start_after(running.pop()))
+
+    def start_after(one: subprocess.Popen[bytes]) -> subprocess.Popen[bytes]:
+        one.terminate()
+        one.wait(timeout=30)
+        again = start()
+        load.await_answers(nodes.here(), url)
+        return again
+
+    running = [start()]
+    try:
+        rows = [
+            case.under_load("a server", replacing.Served(nodes.here(), url, steps), 1)
+            for steps in ([replace], [lambda: None])
+        ]
+    finally:
+        running.pop().kill()
+    replaced, left_alone = rows
+    assert replaced["failed"] > 0
+    assert "ConnectionRefusedError" in replaced["errors"]
+    assert left_alone["failed"] == 0
+    assert left_alone["requests"] > 0

@@ -52,6 +52,11 @@ class Booted:
     root: Path
     scratch: Path
 
+    @property
+    def prefix(self) -> tuple[str, ...]:
+        """What starts a program in the node, before its words."""
+        return ("nsenter", "-t", str(self.pid), "-a", "--")
+
     def run(self, *argv: str, timeout_s: float = 120, check: bool = False) -> Said:
         """Run a program in the node."""
         done = self.start(*argv)
@@ -67,7 +72,7 @@ class Booted:
     def start(self, *argv: str) -> subprocess.Popen[str]:
         """Start a program in the node."""
         return subprocess.Popen(
-            ["nsenter", "-t", str(self.pid), "-a", "--", *argv],
+            [*self.prefix, *argv],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -118,8 +123,12 @@ def why_not() -> str:
 
 
 @contextlib.contextmanager
-def booted() -> Iterator[Booted]:
-    """Boot a node, and shut it down."""
+def booted(*, apps: Path | None = None) -> Iterator[Booted]:
+    """Boot a node, and shut it down.
+
+    Args:
+        apps: What it has at /apps; by default that is in memory, as all that it writes.
+    """
     with tempfile.TemporaryDirectory(prefix="appb-node-") as place, contextlib.ExitStack() as stack:
         base = Path(place)
         base.chmod(0o755)
@@ -148,6 +157,7 @@ def booted() -> Iterator[Booted]:
                     # Inside, /tmp is another one, and the tests may lie there.
                     f"--bind={REPOSITORY}",
                     f"--bind={Path(sys.prefix)}",
+                    *([f"--bind={apps}:/apps"] if apps else []),
                     "--kill-signal=SIGRTMIN+3",
                 ),
                 *("/bin/sh", "-c", "exec /lib/systemd/systemd"),

@@ -1,0 +1,17 @@
+"""`appb repo`: its subcommands are in modules of their own, by who needs them."""
+
+import click
+
+from appbundle.cli import repo_keeping
+
+
+@click.group(name="repo")
+def repo_command() -> None:
+    """Use repositories, and keep your own.
+
+    A repository is a folder of static files that any web server can serve; `appb publish` makes it.
+    """
+
+
+for _command in repo_keeping.COMMANDS:
+    repo_command.add_command(_command)

@@ -1,0 +1,130 @@
+"""Nodes that keep services running: with a systemd of their own, or appb's embedded supervisor."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import product
+import signing
+from disk import fresh_disk
+from measure import SEARCH_PATH, ChildFailed, Command, command, output, run
+
+from tests.services.booted import booted, why_not
+
+SYSTEMD, EMBEDDED = "systemd", "appb supervise"
+_PATIENCE_S = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """A place where commands are run.
+
+    Args:
+        root: Its files, as seen from here.
+        apps: Where its versions are, as seen by a command in it.
+        prefix: Goes before the words of each command.
+        appb: How appb is called there.
+        first: The process, as numbered here, that all others of it descend from.
+    """
+
+    root: Path
+    apps: Path
+    prefix: tuple[str, ...]
+    appb: tuple[str, ...]
+    first: int
+
+    def command(self, *words: str | Path) -> Command:
+        """A command in it."""
+        return command(*self.prefix, *words)
+
+    def run(self, *words: str | Path) -> None:
+        """Run a command in it."""
+        run([self.command(*words)])
+
+    def run_appb(self, *words: str | Path, status: int = 0) -> None:
+        """Run appb in it.
+
+        Raises:
+            ChildFailed: It ended with another exit code than `status`.
+        """
+        try:
+            run([self.command(*self.appb, "-q", *words)])
+        except ChildFailed as error:
+            if error.status != status:
+                raise
+        else:
+            if status:
+                raise ChildFailed(f"exit 0, not {status}: appb {' '.join(map(str, words))}", 0)
+
+    def show(self, *words: str | Path) -> str:
+        """What a command in it prints."""
+        return output(self.command(*words))
+
+
+def here() -> Node:
+    """This very machine, for tools that need no node."""
+    return Node(root=Path("/"), apps=Path("/apps"), prefix=(), appb=(), first=os.getpid())
+
+
+def kinds() -> tuple[str, ...]:
+    """Which nodes can be made here."""
+    return (EMBEDDED,) if why_not() else (SYSTEMD, EMBEDDED)
+
+
+@contextlib.contextmanager
+def node(workdir: Path, kind: str) -> Iterator[Node]:
+    """Make an empty node that trusts the bench's key; its /apps is on a fresh disk."""
+    with fresh_disk(workdir) as disk:
+        with _systemd(disk) if kind == SYSTEMD else embedded(disk) as made:
+            signing.trust(made.root, workdir)
+            yield made
+
+
+@contextlib.contextmanager
+def _systemd(disk: Path) -> Iterator[Node]:
+    apps = disk / "apps"
+    apps.mkdir()
+    with booted(apps=apps) as machine:
+        yield Node(
+            root=machine.root,
+            apps=Path("/apps"),
+            prefix=machine.prefix,
+            appb=product.appb_words(),
+            first=machine.pid,
+        )
+
+
+@contextlib.contextmanager
+def embedded(root: Path) -> Iterator[Node]:
+    """Supervise the node below a directory as long as this lasts."""
+    appb = product.appb_words(root=root)
+    # Nothing reads what it says, so it must not be a pipe.
+    process = subprocess.Popen(
+        [*appb, "supervise"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={"PATH": SEARCH_PATH, "HOME": "/root", "LANG": "C.UTF-8"},
+    )
+    try:
+        _await_supervisor(root, process)
+        yield Node(root=root, apps=root / "apps", prefix=(), appb=appb, first=process.pid)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=_PATIENCE_S)
+
+
+def _await_supervisor(root: Path, process: subprocess.Popen[bytes]) -> None:
+    from appbundle.layout import Layout
+    from appbundle.services.embedded.backend import Embedded
+
+    keeper, deadline = Embedded(Layout(root)), time.monotonic() + _PATIENCE_S
+    while not keeper.is_running:
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise ChildFailed(f"appb supervise does not come up for {root}")
+        time.sleep(0.01)
