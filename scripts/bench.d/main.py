@@ -21,17 +21,24 @@ from measure import ChildFailed, command, run
 from peers import Release
 from session import Session, choose_peers, machine
 
-CASES = ("install", "upgrade", "switch", "memory", "scale", "run", "load", "density")
+CASES = ("install", "upgrade", "delta", "switch", "memory", "scale", "run", "load", "density")
 _PACKAGES = (
     "casync",
+    "curl",
+    "docker-registry",
     "e2fsprogs",
     "libarchive-tools",
+    "iproute2",
+    "nginx-light",
     "nix-bin",
     "ostree",
     "podman",
+    "rsync",
     "runc",
+    "skopeo",
     "squashfs-tools",
     "systemd-container",
+    "zchunk",
     "zstd",
 )
 _OUT = Path(__file__).resolve().parents[2] / "out"

@@ -1,5 +1,6 @@
 """appb as it is measured: its command, and its place among the peers."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -13,6 +14,10 @@ from measure import Command, command, output, run
 from peers import BUNDLE, Peer, Release
 
 from appbundle.bundle.services import Service
+from appbundle.layout import Layout
+from appbundle.names import Digest
+from appbundle.repository import configured
+from appbundle.repository.configured import Repository
 from bundles import Content, read_manifest, write_bundle
 
 _BUILD_LEVEL = 12
@@ -37,6 +42,14 @@ def appb(*words: str | Path, root: Path | None = None) -> Command:
 def appb_json(*words: str | Path, root: Path) -> Any:
     """Run `appb --json` and return the document that it wrote."""
     return json.loads(output(appb("--json", *words, root=root)))
+
+
+def use_repository(root: Path, folder: Path, url: str) -> None:
+    """Let a node use the repository of a folder that is served."""
+    pinned = (folder / "metadata/1.root.json").read_bytes()
+    digest = Digest(hashlib.sha256(pinned).hexdigest())
+    repository = Repository(name="bench", urls=(url,), root_sha256=digest)
+    configured.add(Layout(root), repository, pinned)
 
 
 def contestant(workdir: Path) -> Peer:

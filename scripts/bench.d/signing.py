@@ -15,13 +15,13 @@ Sign = Callable[[bytes], bytes]
 
 def signer(workdir: Path) -> Sign:
     """Give the function that signs with the bench's key, which is made at the first call."""
-    key = keys.load_private_key(_key_file(workdir).read_bytes())
+    key = keys.load_private_key(key_file(workdir).read_bytes())
     return lambda statement: sshsig.sign_blob(statement, key)
 
 
 def trust(root: Path, workdir: Path) -> None:
     """Make a node accept what the bench signs."""
-    key = keys.parse_public_key(_key_file(workdir).with_suffix(".pub").read_text())
+    key = keys.parse_public_key(key_file(workdir).with_suffix(".pub").read_text())
     target = Layout(root).allowed_signers
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(allowed_signers.format_entry(key, names=["*"]))
@@ -36,7 +36,7 @@ def add_signature(bundle: Path, target: Path, sign: Sign) -> None:
         shutil.copyfileobj(source, out, 1 << 20)
 
 
-def _key_file(workdir: Path) -> Path:
+def key_file(workdir: Path) -> Path:
     path = workdir / "bench-key"
     if not path.exists():
         made = keys.generate(comment="bench")
