@@ -1,5 +1,6 @@
 """The catalog: what `search` looks through. For information only: nothing is installed by it."""
 
+import hashlib
 from collections.abc import Mapping
 from typing import Literal
 
@@ -8,7 +9,8 @@ from tuf.api.metadata import Targets
 
 from appbundle.errors import CorruptError
 from appbundle.names import Digest, Version
-from appbundle.repository.release import Release, newest, sha256_of
+from appbundle.repository.find import Repositories
+from appbundle.repository.release import Release, newest, sha256_of, stored_path
 
 ROLE = "catalog"
 TARGET = "catalog/catalog.json"
@@ -73,3 +75,20 @@ def find(role: Targets) -> tuple[int, Digest]:
     if target is None or target.length > MAX_SIZE:
         raise CorruptError("the repository has no catalog, or one that is far too large")
     return target.length, sha256_of(target)
+
+
+def fetch(asked: Repositories, name: str) -> Catalog:
+    """Read the catalog of one of a node's repositories; an empty one if it has none.
+
+    Raises:
+        CorruptError: It is not what the repository says.
+        AppbError: As `Repositories.find`.
+    """
+    role, mirrors = asked.role(name, ROLE)
+    if role is None:
+        return Catalog()
+    size, digest = find(role.signed)
+    raw = mirrors.read(stored_path(TARGET, digest), limit=size)
+    if hashlib.sha256(raw).hexdigest() != digest:
+        raise CorruptError(f"{mirrors.name} has another catalog than its metadata say")
+    return read_catalog(raw)

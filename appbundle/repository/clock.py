@@ -18,20 +18,21 @@ def latest(place: Path, now: int, note: Callable[[str], None]) -> int:
         now: Seconds since the epoch.
         note: Told if the clock has gone back by more than summer time does.
     """
-    seen = _seen(place)
-    if seen > now + _TOLERANCE_S:
-        then = datetime.fromtimestamp(seen, UTC)
+    last = seen(place)
+    if last > now + _TOLERANCE_S:
+        then = datetime.fromtimestamp(last, UTC)
         note(f"this machine's clock is behind {then:%Y-%m-%d %H:%M} UTC, which it has seen already")
-    return max(now, seen)
+    return max(now, last)
 
 
 def remember(place: Path, now: int) -> None:
     """Remember a time by which everything was good, if it is later and may be written."""
-    if now > _seen(place) and files.is_writable(place):
+    if now > seen(place) and files.is_writable(place):
         files.write_durably(place / _FILE, f"{now}\n".encode())
 
 
-def _seen(place: Path) -> int:
+def seen(place: Path) -> int:
+    """The latest time by which everything was good; 0 for never."""
     try:
         return int((place / _FILE).read_bytes())
     except (FileNotFoundError, ValueError):

@@ -13,7 +13,7 @@ from appbundle.repository.configured import Repository
 from appbundle.repository.mirrors import FAILURES, Mirrors
 from appbundle.repository.open import open_transport
 from appbundle.repository.release import Release, read_releases
-from appbundle.repository.trusted import Role, Trusted, trusted
+from appbundle.repository.trusted import METADATA, Role, Trusted, trusted
 from appbundle.system import files
 from appbundle.system.lock import lock
 from appbundle.trust.keys import PublicKey
@@ -119,7 +119,7 @@ class Repositories:
         pinned = configured.read_pinned(self._layout, repository)
         with self._alone(place, repository.name):
             now = clock.latest(place, self._now, self._note)
-            metadata = self._stack.enter_context(trusted(place / "metadata", pinned, now=now))
+            metadata = self._stack.enter_context(trusted(place / METADATA, pinned, now=now))
             refresh(metadata, mirrors)
             clock.remember(place, now)
         return metadata

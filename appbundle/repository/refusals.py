@@ -15,7 +15,7 @@ from tuf.api.exceptions import (
 from tuf.api.exceptions import (
     UnsignedMetadataError as TufUnsignedError,
 )
-from tuf.api.metadata import Root, Snapshot, Timestamp
+from tuf.api.metadata import Snapshot, Timestamp
 
 from appbundle.errors import (
     AppbError,
@@ -29,7 +29,6 @@ from appbundle.names import escape
 _EXPIRED = re.compile(r"(?:New |Final )?(\S+?)(?:\.json)? is expired")
 _KEPT = "nothing was changed; what was trusted before is still known"
 _MENDS = {
-    Root.type: "appb repo rotate DIR",
     Timestamp.type: "appb repo refresh DIR",
     Snapshot.type: "appb repo refresh DIR",
 }
@@ -38,7 +37,7 @@ _MENDS = {
 def expired(where: str, role: str, when: datetime | None) -> ExpiredMetadataError:
     """Say that a role's metadata are out of date, since when, and what its publisher must run."""
     since = f" since {when:%Y-%m-%d %H:%M} UTC" if when else ""
-    mends = _MENDS.get(role, f"appb publish --repo DIR, with the keys of {escape(role)}")
+    mends = _MENDS.get(role, "appb repo sign DIR --key KEY")
     return ExpiredMetadataError(
         f"{where}: its {escape(role)} metadata are out of date{since}",
         kept=_KEPT,

@@ -311,11 +311,11 @@ def test_versions_that_were_driven_up_can_be_brought_down(
 @pytest.mark.parametrize(
     ("role", "mends"),
     [
-        ("root", "appb repo rotate DIR"),
+        ("root", "appb repo sign DIR --key KEY"),
         ("timestamp", "appb repo refresh DIR"),
         ("snapshot", "appb repo refresh DIR"),
-        ("targets", "appb"),
-        ("hello", "appb"),
+        ("targets", "appb repo sign DIR --key KEY"),
+        ("hello", "appb repo sign DIR --key KEY"),
     ],
 )
 def test_what_is_out_of_date_is_refused(
