@@ -32,6 +32,7 @@ COMMANDS = {
     "publish": Entry("Making bundles", "Put bundles into a repository."),
     "trust": Entry("Installing", "Decide whose bundles this node accepts."),
     "repo": Entry("Installing", "Use repositories, and keep your own."),
+    "search": Entry("Installing", "Show apps in repositories."),
     "install": Entry("Installing", "Install bundles and switch to them."),
     "outdated": Entry("Installing", "Show apps of which there is a newer release."),
     "upgrade": Entry("Installing", "Install newer releases and switch to them."),

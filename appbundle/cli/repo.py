@@ -2,7 +2,7 @@
 
 import click
 
-from appbundle.cli import repo_keeping
+from appbundle.cli import repo_keeping, repo_using
 
 
 @click.group(name="repo")
@@ -10,8 +10,12 @@ def repo_command() -> None:
     """Use repositories, and keep your own.
 
     A repository is a folder of static files that any web server can serve; `appb publish` makes it.
+
+    \b
+    Examples:
+      appb repo list
     """
 
 
-for _command in repo_keeping.COMMANDS:
+for _command in (*repo_using.COMMANDS, *repo_keeping.COMMANDS):
     repo_command.add_command(_command)

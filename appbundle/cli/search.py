@@ -20,7 +20,6 @@ def search_command(session: Session, word: str) -> None:
     \b
     Examples:
       appb search nova
-      appb search --json
     """
     from appbundle.flows import repositories
 

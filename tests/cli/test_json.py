@@ -12,6 +12,7 @@ import pytest
 from appbundle.bundle.settings import Setting
 from tests.crash.support import KEY, Node, make_bundle, run_cli
 from tests.flows.test_build import make_recipe
+from tests.repository.publisher import Publisher, first_root, use
 
 Bundle = Callable[[str, int], Path]
 
@@ -24,7 +25,7 @@ PROMISES = {
 }
 """For each row of the table, what it promises, in the notation of the page."""
 
-TOKEN = re.compile(r'\s*("[a-z_]+"|[A-Z]+|[{}\[\]:,])')
+TOKEN = re.compile(r'\s*("[a-z0-9_]+"|[A-Z]+|[{}\[\]:,])')
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,8 @@ class Scene:
 
     def appb(self, words: str) -> list[str]:
         """Put paths into a command line."""
-        return words.replace("FILES", str(self.files)).split()
+        words = words.replace("FILES", str(self.files))
+        return words.replace("HASH", first_root(self.files / "repo")).split()
 
 
 @pytest.fixture
@@ -117,6 +119,8 @@ def scene(node: Node, memory: Path, bundle: Bundle, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
     monkeypatch.setenv("APPB_CACHE", str(memory / "cache"))
     monkeypatch.chdir(files)
+    Publisher(files).publish(files / "set-1.0.bundle")
+    use(node.layout, files / "repo", "site")
     scene = Scene(node, files)
     for words in (
         "key new --no-passphrase FILES/key",
@@ -165,6 +169,10 @@ COMMANDS = {
     "key show": "key show FILES/key",
     "trust add": "trust add FILES/key.pub --for web-* --valid-after 2020-01-01",
     "trust list": "trust list",
+    "repo add": "repo add file://FILES/repo#sha256=HASH --name other",
+    "repo list": "repo list",
+    "repo remove": "repo remove site",
+    "search": "search",
     "trust remove": f"trust remove {KEY.public.fingerprint}",
 }
 

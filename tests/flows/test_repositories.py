@@ -1,7 +1,6 @@
 """Repositories of a node: added by a hash that a person typed, listed, searched, removed."""
 
 import dataclasses
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from appbundle.names import AppName
 from appbundle.repository import addition, bindings, configured
 from appbundle.repository.addition import WrongRootError
 from tests.crash.support import Node
-from tests.repository.publisher import NOW, Publisher
+from tests.repository.publisher import NOW, Publisher, first_root
 from tests.repository.simulator import Simulator
 
 Bundle = Callable[[str, int], Path]
@@ -44,8 +43,8 @@ def context(node: Node) -> Context:
 
 def address(publisher: Publisher) -> str:
     """The line that its publisher gives away."""
-    pinned = (publisher.base / "repo/metadata/1.root.json").read_bytes()
-    return f"file://{publisher.base}/repo#sha256={hashlib.sha256(pinned).hexdigest()}"
+    folder = publisher.base / "repo"
+    return f"file://{folder}#sha256={first_root(folder)}"
 
 
 class Notes(Silent):

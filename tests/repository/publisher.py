@@ -18,6 +18,7 @@ from appbundle.flows.publish import Published
 from appbundle.layout import Layout
 from appbundle.names import Digest
 from appbundle.repository import configured
+from appbundle.repository.addition import FIRST_ROOT
 from appbundle.repository.configured import Repository
 from appbundle.repository.folder import Folder, open_folder
 from appbundle.repository.local import LocalTransport
@@ -72,12 +73,16 @@ class Publisher:
         return {name: reader.versions(name) for name in names}
 
 
+def first_root(folder: Path) -> Digest:
+    """The hash that nodes are given."""
+    return Digest(hashlib.sha256((folder / FIRST_ROOT).read_bytes()).hexdigest())
+
+
 def use(layout: Layout, folder: Path, name: str = "site") -> None:
     """Let a node use a repository, as `appb repo add file://FOLDER#sha256=…` does."""
-    root = (folder / "metadata/1.root.json").read_bytes()
-    digest = Digest(hashlib.sha256(root).hexdigest())
-    site = Repository(name=name, urls=(f"file://{folder}",), root_sha256=digest)
-    configured.add(layout, site, root)
+    urls, digest = (f"file://{folder}",), first_root(folder)
+    site = Repository(name=name, urls=urls, root_sha256=digest)
+    configured.add(layout, site, (folder / FIRST_ROOT).read_bytes())
 
 
 class Reader(FetcherInterface):
