@@ -21,7 +21,7 @@ from appbundle.trust.keys import PublicKey
 from appbundle.trust.sshsig import Signer
 from appbundle.trust.verify import VerifiedBundle
 
-PATCHES_KEPT = 4
+PATCHES_KEPT = 3
 """Newest releases of an app whose manifest is also there as a patch: others are rarely fetched."""
 
 

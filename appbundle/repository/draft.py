@@ -153,13 +153,13 @@ class Draft:
         ready = {name: each for name, each in self.proposed.items() if name in TOP}
         if not all(self._is_complete(name) for name in ready) or not self._fits():
             ready = {}
-        targets = ready.get("targets") or self._current("targets")
-        if targets:
-            for name, each in self.proposed.items():
-                # Whoever is about to lose an app publishes no more of it without the new keys.
-                above = (targets.signed, self.targets)
-                if name not in TOP and all(is_signed(one, name, each) for one in above):
-                    ready[name] = each
+        if self.roles is None and "targets" not in ready:
+            return {}
+        for name, each in self.proposed.items():
+            # Whoever is about to lose an app publishes no more of it without the new keys.
+            above = [self.targets] if "targets" in ready else self.delegators(name)
+            if name not in TOP and all(is_signed(one, name, each) for one in above):
+                ready[name] = each
         return ready
 
     def _is_complete(self, name: str) -> bool:
