@@ -15,7 +15,7 @@ from tuf.api.exceptions import (
 from tuf.api.exceptions import (
     UnsignedMetadataError as TufUnsignedError,
 )
-from tuf.api.metadata import Snapshot, Timestamp
+from tuf.api.metadata import Timestamp
 
 from appbundle.errors import (
     AppbError,
@@ -25,23 +25,19 @@ from appbundle.errors import (
     UnsignedMetadataError,
 )
 from appbundle.names import escape
+from appbundle.repository.expiry import remedy
 
 _EXPIRED = re.compile(r"(?:New |Final )?(\S+?)(?:\.json)? is expired")
 _KEPT = "nothing was changed; what was trusted before is still known"
-_MENDS = {
-    Timestamp.type: "appb repo refresh DIR",
-    Snapshot.type: "appb repo refresh DIR",
-}
 
 
 def expired(where: str, role: str, when: datetime | None) -> ExpiredMetadataError:
     """Say that a role's metadata are out of date, since when, and what its publisher must run."""
     since = f" since {when:%Y-%m-%d %H:%M} UTC" if when else ""
-    mends = _MENDS.get(role, "appb repo sign DIR --key KEY")
     return ExpiredMetadataError(
         f"{where}: its {escape(role)} metadata are out of date{since}",
         kept=_KEPT,
-        hint=f"is this machine's clock right? Then its publisher has to run: {mends}",
+        hint=f"is this machine's clock right? Then its publisher has to run: {remedy(role)}",
     )
 
 

@@ -13,18 +13,24 @@ from appbundle.errors import (
     ConflictError,
     CorruptError,
     KeyNotAllowedError,
+    LockedError,
     TrustError,
     UsageError,
 )
+from appbundle.flows import sign
 from appbundle.names import AppName
 from appbundle.repository import catalog
 from appbundle.repository.manifest_patch import apply_patch
 from appbundle.repository.release import newest
 from appbundle.repository.roles import read_roles
+from appbundle.system.lock import lock
 from appbundle.trust import keys
 from tests.bundles import new_key, picture
 from tests.crash.support import KEY, make_bundle
 from tests.repository.publisher import Publisher
+from tests.system.test_ssh_agent import add_key, agent, needs_agent
+
+__all__ = ["agent"]
 
 Bundle = Callable[[str, int], Path]
 
@@ -181,6 +187,32 @@ def test_first_use_that_is_refused_serves_nothing(repo: Publisher, memory: Path)
     with pytest.raises(TrustError):
         repo.publish(make_bundle(memory, "hello", "1.0", key=new_key()))
     assert not any(repo.folder.metadata.iterdir())
+
+
+@needs_agent
+def test_agent_signs(
+    repo: Publisher, memory: Path, agent: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A key that only ssh-agent holds makes a repository and adds to it."""
+    key = add_key(agent)
+    monkeypatch.setenv("SSH_AUTH_SOCK", agent)
+    public = memory / "key.pub"
+    public.write_text(f"{key.public.line}\n")
+    signer = sign.open_signer(str(public), lambda _: "")
+    for number in (1, 2):
+        path = make_bundle(memory, "hello", f"{number}.0", release=number, key=key)
+        repo.publish(path, key=signer)
+    assert repo.contents("hello") == {"hello": ["1.0", "2.0"]}
+
+
+def test_one_publisher_at_a_time(repo: Publisher, bundle: Bundle) -> None:
+    """While somebody changes a repository others wait for the lock, and say whose it is."""
+    repo.publish(bundle("hello", 1))
+    with (
+        lock(repo.folder.lock, purpose="publish", timeout_s=0),
+        pytest.raises(LockedError, match=r"repo is being changed by: publish"),
+    ):
+        repo.publish(bundle("hello", 2))
 
 
 def test_changed_folder_is_not_signed_again(repo: Publisher, bundle: Bundle) -> None:
