@@ -47,7 +47,7 @@ def _bytes(session: Session) -> Table:
         ],
     )
     table.rows.append(_upgrade_by_appb(session))
-    for fetcher in FETCHERS:
+    for fetcher in filter(lambda each: session.wants(each.name), FETCHERS):
         if not fetcher.available():
             talk(f"{fetcher.name}: not installed, skipped")
             continue

@@ -57,7 +57,7 @@ def test_smallest_run_measures_and_leaves_nothing(tmp_path: Path) -> None:
     new = _tree(tmp_path / "new", same="1", changed="after")
     work, found, plot = tmp_path / "work", tmp_path / "found.json", tmp_path / "plot.svg"
     done = _bench(
-        *("install", "upgrade", "--rounds", "1", "--peers", "none"),
+        *("install", "upgrade", "delta", "--rounds", "1", "--peers", "none"),
         *("--trees", old, new, "--workdir", work, "--json", found, "--plot", plot),
     )
     assert done.returncode == 0, done.stderr
@@ -68,6 +68,9 @@ def test_smallest_run_measures_and_leaves_nothing(tmp_path: Path) -> None:
     kinds = {row["name"]: row for row in tables["upgrade-disk"]["rows"]}
     assert kinds["what changed (manifests)"]["bytes"] == len("after")
     assert kinds["contents of files"]["bytes"] == len("after")
+    (fetched,) = tables["delta"]["rows"]
+    assert fetched["name"] == "appb upgrade"
+    assert fetched["fetched_bytes"] > 0
     ElementTree.parse(plot)
     assert str(work) not in Path("/proc/mounts").read_text()
     assert not list(work.glob("disk*"))
