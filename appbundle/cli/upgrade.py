@@ -60,7 +60,7 @@ def upgrade_command(
         _schedule(session, context, calendar, window)
         return
     done = upgrade.upgrade(context, [parse_app_name(app) for app in apps], dry_run=dry_run)
-    words = "everything is up to date"
+    words = "nothing to upgrade"
     if done.versions:
         words = shapes.installed_words(done, dry_run=dry_run)
     (session.result if dry_run else session.done)(shapes.installed(done), words)

@@ -14,10 +14,6 @@ from measure import Command, command, output, run
 from peers import BUNDLE, Peer, Release
 
 from appbundle.bundle.services import Service
-from appbundle.layout import Layout
-from appbundle.names import Digest
-from appbundle.repository import configured
-from appbundle.repository.configured import Repository
 from bundles import Content, read_manifest, write_bundle
 
 _BUILD_LEVEL = 12
@@ -46,10 +42,8 @@ def appb_json(*words: str | Path, root: Path) -> Any:
 
 def use_repository(root: Path, folder: Path, url: str) -> None:
     """Let a node use the repository of a folder that is served."""
-    pinned = (folder / "metadata/1.root.json").read_bytes()
-    digest = Digest(hashlib.sha256(pinned).hexdigest())
-    repository = Repository(name="bench", urls=(url,), root_sha256=digest)
-    configured.add(Layout(root), repository, pinned)
+    digest = hashlib.sha256((folder / "metadata/1.root.json").read_bytes()).hexdigest()
+    run([appb("-q", "repo", "add", "--name", "bench", f"{url}#sha256={digest}", root=root)])
 
 
 def contestant(workdir: Path) -> Peer:
