@@ -2,7 +2,7 @@
 
 import click
 
-from appbundle.cli import repo_keeping, repo_using
+from appbundle.cli import repo_keeping, repo_push, repo_using
 
 
 @click.group(name="repo")
@@ -17,5 +17,5 @@ def repo_command() -> None:
     """
 
 
-for _command in (*repo_using.COMMANDS, *repo_keeping.COMMANDS):
+for _command in (*repo_using.COMMANDS, *repo_keeping.COMMANDS, *repo_push.COMMANDS):
     repo_command.add_command(_command)

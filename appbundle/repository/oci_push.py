@@ -37,6 +37,9 @@ from appbundle.repository.registry_upload import (
 )
 from appbundle.repository.release import stored_path
 
+Progress = Callable[[str, int, int], None]
+"""Told the path of a target, the bytes that have gone up, and all of them."""
+
 _FILE_TYPE = "application/octet-stream"
 _JSON_TYPE = "application/json"
 _MAX_METADATA = 64 << 20
@@ -82,12 +85,12 @@ class Pushed:
 
     Args:
         files: Targets.
-        size: Their bytes.
+        size_bytes: Of them.
         version: Of the timestamp that the registry has now.
     """
 
     files: int = 0
-    size: int = 0
+    size_bytes: int = 0
     version: int = 0
 
 
@@ -96,7 +99,7 @@ def push(
     registry: Registry,
     *,
     everything: bool = False,
-    began: Callable[[str, int], None] = lambda _, __: None,
+    progress: Progress = lambda _, __, ___: None,
 ) -> Pushed:
     """Make a registry have what a folder has; one that was interrupted is finished by the next.
 
@@ -104,7 +107,7 @@ def push(
         folder: Of the repository; may be published to meanwhile.
         registry: Where to; has to allow it.
         everything: Ask for every file, also where the registry's snapshot says that it is there.
-        began: Told the name and size of each target before it is uploaded.
+        progress: Told how far each target is that is uploaded, from 0 bytes on.
 
     Returns:
         What it lacked.
@@ -115,14 +118,14 @@ def push(
         ConflictError: The registry has another repository, or a newer state of this one.
         AppbError: As `upload_blob`.
     """
-    return _Push(folder, registry, began).run(everything=everything)
+    return _Push(folder, registry, progress).run(everything=everything)
 
 
 @dataclass(slots=True)
 class _Push:
     folder: Path
     registry: Registry
-    began: Callable[[str, int], None]
+    progress: Progress
     pushed: Pushed = field(default_factory=Pushed)
 
     def run(self, *, everything: bool) -> Pushed:
@@ -166,17 +169,24 @@ class _Push:
     def _put_target(self, target: str, digest: Digest, size: int) -> Descriptor:
         path = stored_path(target, digest)
         if not has_blob(self.registry, digest):
-            self.began(path, size)
-            with _reader(self.folder / path, size) as read:
-                upload_blob(self.registry, digest, size=size, read=read)
+            self._upload(path, digest, size)
             self.pushed.files += 1
-            self.pushed.size += size
+            self.pushed.size_bytes += size
         return Descriptor(
             media_type=_FILE_TYPE,
             digest=f"sha256:{digest}",
             size=size,
             annotations={TITLE: target.rpartition("/")[2]},
         )
+
+    def _upload(self, path: str, digest: Digest, size: int) -> None:
+        with _reader(self.folder / path, size) as content:
+
+            def read(offset: int, length: int) -> bytes:
+                self.progress(path, offset, size)
+                return content(offset, length)
+
+            upload_blob(self.registry, digest, size=size, read=read)
 
     def _put_file(self, path: str, content: bytes) -> None:
         upload_bytes(self.registry, content)

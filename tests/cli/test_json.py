@@ -183,10 +183,13 @@ SERVED = {
 }
 """Commands that need services; tests/services/test_commands.py tries them on a booted node."""
 
+PUSHED = {"repo push"}
+"""What needs a registry; tests/flows/test_push.py tries it."""
+
 
 def test_every_command_is_promised() -> None:
     """The page has a row for each command that prints a document, and each row is tried."""
-    assert PROMISES.keys() == COMMANDS.keys() | SERVED
+    assert PROMISES.keys() == COMMANDS.keys() | SERVED | PUSHED
 
 
 @pytest.mark.parametrize("row", COMMANDS)

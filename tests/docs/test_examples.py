@@ -3,13 +3,16 @@
 import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from appbundle.repository.docker_config import Credentials
 from tests.docs import console
 from tests.docs.place import REPOSITORY, Place
+from tests.repository.docker_registry import docker_registry, htpasswd
 
 # Pages below docs/commands/ are made of docs/notes/, which run in their stead.
 PAGES = [
@@ -41,7 +44,9 @@ def test_examples_give_what_is_shown(path: Path, place_with: Callable[[str], Pla
     page = of_page(path)
     skip_without_means(page)
     place = place_with(console.given(path.read_text()))
-    outcomes = console.run(page, directory=place.work, environment=place.environment)
+    with registry(page, place) as more:
+        environment = place.environment | more
+        outcomes = console.run(page, directory=place.work, environment=environment)
     wrong = []
     for outcome, following in zip(outcomes, [*page[1:], None], strict=True):
         where = f"line {outcome.command.line}: $ {outcome.command.text}\n{outcome.output}"
@@ -52,12 +57,32 @@ def test_examples_give_what_is_shown(path: Path, place_with: Callable[[str], Pla
     assert not wrong, "\n".join(wrong)
 
 
+@contextmanager
+def registry(page: list[console.Command], place: Place) -> Iterator[dict[str, str]]:
+    """Run a registry for a page that names REGISTRY; gives the variable."""
+    if not needs_registry(page):
+        yield {}
+        return
+    directory = place.base / "registry"
+    directory.mkdir()
+    auth = htpasswd(directory / "passwords", Credentials(user="team", secret="secret"))
+    with docker_registry(directory, auth=auth) as running:
+        yield {"REGISTRY": f"127.0.0.1:{running.port}"}
+
+
+def needs_registry(page: list[console.Command]) -> bool:
+    """Whether a page speaks to one."""
+    return any("$REGISTRY" in command.text for command in page)
+
+
 def skip_without_means(page: list[console.Command]) -> None:
     """Skip a page that this machine lacks privileges or tools for."""
     text = "\n".join(command.text for command in page)
     if os.geteuid() != 0 and re.search(r"appb run (?!.*--dry-run)", text):
         pytest.skip("needs root: namespaces")
     missing = [tool for tool in _TOOLS if tool in text and not shutil.which(tool)]
+    if needs_registry(page) and not shutil.which("docker-registry"):
+        missing.append("docker-registry")
     if missing:
         pytest.skip(f"needs {', '.join(missing)}")
 
