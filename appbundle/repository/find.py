@@ -8,7 +8,7 @@ from pathlib import Path
 from appbundle.errors import AppbError, ConflictError, NotFoundError, TrustError, UnreachableError
 from appbundle.layout import Layout
 from appbundle.names import AppName
-from appbundle.repository import bindings, clock, configured
+from appbundle.repository import bindings, clock, configured, health
 from appbundle.repository.configured import Repository
 from appbundle.repository.mirrors import FAILURES, Mirrors
 from appbundle.repository.open import open_transport
@@ -120,7 +120,9 @@ class Repositories:
         with self._alone(place, repository.name):
             now = clock.latest(place, self._now, self._note)
             metadata = self._stack.enter_context(trusted(place / METADATA, pinned, now=now))
+            health.prefer(place, mirrors, now=self._now)
             refresh(metadata, mirrors)
+            health.remember(place, mirrors, now=self._now)
             clock.remember(place, now)
         return metadata
 

@@ -34,6 +34,10 @@ class Mirrors:
         self._order.remove(transport)
         self._order.append(transport)
 
+    def prefer(self, name: str) -> None:
+        """Ask the one of this name first, if there is one."""
+        self._order.sort(key=lambda each: each.name != name)
+
     def read(self, path: str, *, limit: int) -> bytes:
         """Read a small file whole from the first that has it."""
         first: AppbError | None = None

@@ -14,7 +14,7 @@ from appbundle.errors import (
 )
 from appbundle.layout import Layout
 from appbundle.names import AppName, Digest
-from appbundle.repository import bindings, configured, find
+from appbundle.repository import bindings, configured, find, health
 from appbundle.repository.configured import Repository
 from tests.crash.support import NOW
 from tests.repository.simulator import Simulator
@@ -151,3 +151,23 @@ def test_mirror_with_forged_metadata_is_passed_over(
     use(layout, "site", simulator, urls[0], "file:///nowhere")
     with find.repositories(layout, now=NOW) as known, pytest.raises(TrustError):
         known.find(HELLO)
+
+
+def test_mirror_that_was_good_is_asked_first_for_a_day(
+    layout: Layout, simulator: Simulator, tmp_path: Path
+) -> None:
+    """A dead mirror is not waited for by each command, but is not forgotten either."""
+    dead = f"file://{tmp_path}/dead"
+    use(layout, "site", simulator, dead, f"file://{simulator.folder}")
+    with find.repositories(layout, now=NOW) as known:
+        known.find(HELLO)
+    assert order(layout, now=NOW + 60)[1] == dead
+    assert order(layout, now=NOW + 90_000)[0] == dead
+
+
+def order(layout: Layout, *, now: int) -> list[str]:
+    """In which order the mirrors of `site` are asked."""
+    place = layout.repository("site")
+    mirrors = find.mirrors_of(configured.read(layout, "site"))
+    health.prefer(place, mirrors, now=now)
+    return [each.name for each in mirrors.in_order()]
