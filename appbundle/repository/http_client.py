@@ -71,7 +71,7 @@ class Pace:
     """How slow a server may be.
 
     Args:
-        least_rate: Bytes a second, on average since the body began.
+        least_rate: Bytes a second, on average over the time that is waited for the body.
         grace_s: Seconds before that counts.
         clock: Gives seconds.
     """
@@ -115,11 +115,17 @@ class Response:
         Raises:
             UnreachableError: It breaks off, or comes too slowly.
         """
-        began, size = self._pace.clock(), 0
+        waited_s, size = 0.0, 0
         try:
-            while piece := self._raw.read1(_PIECE_BYTES):
+            while True:
+                # Only waiting counts: whoever takes the pieces may be slow.
+                began = self._pace.clock()
+                piece = self._raw.read1(_PIECE_BYTES)
+                waited_s += self._pace.clock() - began
+                if not piece:
+                    return
                 size += len(piece)
-                self._check_pace(size, self._pace.clock() - began)
+                self._check_pace(size, waited_s)
                 yield piece
         except (HTTPError, OSError, http.client.HTTPException) as e:
             raise UnreachableError(f"{self.origin} broke off: {_reason(e)}") from e

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from tuf.api.metadata import Metadata, Targets
+from tuf.api.metadata import DelegatedRole, Metadata, Targets
 
 from appbundle.errors import (
     AppbError,
@@ -448,6 +448,25 @@ def test_role_that_is_not_the_end_of_the_way_is_not_an_apps(
     delegations.roles["hello"].terminating = False
     simulator.publish("targets")
     assert client.look() is None
+
+
+@pytest.mark.parametrize("name", ["../../evil", "/evil", "a/b", ".."])
+def test_role_with_a_path_for_a_name_is_not_followed(
+    simulator: Simulator, known: Client, name: str
+) -> None:
+    """Nothing is asked for or written by a name that leads elsewhere: attack 41."""
+    delegations = simulator.targets.delegations
+    assert delegations is not None
+    assert delegations.roles is not None
+    app = delegations.roles.pop("hello")
+    delegations.roles[name] = DelegatedRole(name, app.keyids, 1, True, paths=["hello/*"])
+    delegations.roles["hello"] = app
+    simulator.publish("targets")
+    before = set(known.cache.parent.rglob("*"))
+    known.transport.asked.clear()
+    assert known.look() is None
+    assert set(known.cache.parent.rglob("*")) == before
+    assert known.transport.asked[-1] == "3.targets.json"
 
 
 def test_target_paths_of_others_are_not_a_roles_to_give(
