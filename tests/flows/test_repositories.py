@@ -1,6 +1,8 @@
 """Repositories of a node: added by a hash that a person typed, listed, searched, removed."""
 
 import dataclasses
+import os
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,8 +21,8 @@ from appbundle.flows.context import Context, Silent
 from appbundle.names import AppName
 from appbundle.repository import addition, bindings, configured
 from appbundle.repository.addition import WrongRootError
-from tests.crash.support import Node
-from tests.repository.publisher import NOW, Publisher, first_root
+from tests.crash.support import Node, argv
+from tests.repository.publisher import NOW, Publisher, first_root, use
 from tests.repository.simulator import Simulator
 
 Bundle = Callable[[str, int], Path]
@@ -228,3 +230,26 @@ def test_catalog_that_somebody_changed_is_refused(context: Context, publisher: P
         file.write_bytes(file.read_bytes().replace(b"hello", b"hallo"))
     with pytest.raises(AppbError, match="another catalog"):
         repositories.search(context, "")
+
+
+@pytest.mark.root
+def test_without_a_network_everything_else_works(
+    node: Node, bundle: Bundle, publisher: Publisher
+) -> None:
+    """Where no server can be reached, that is said; what needs none works."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root: a network of its own")
+    use(node.layout, publisher.base / "repo", "disk")
+    site = configured.read(node.layout, "disk")
+    away = dataclasses.replace(site, name="away", urls=("http://192.0.2.1/repo",))
+    configured.add(node.layout, away, configured.read_pinned(node.layout, site))
+    alone = ("unshare", "--net")
+
+    def said(*words: str) -> int:
+        command = [*alone, *argv(node, *words)]
+        return subprocess.run(command, capture_output=True).returncode
+
+    assert said("install", str(bundle("web", 1))) == 0
+    assert said("install", "--from", "disk", "hello") == 0
+    assert said("install", "--from", "away", "hello") == 23
+    assert said("search", "hello") == 0
