@@ -121,7 +121,8 @@ def search(context: Context, word: str) -> list[Hit]:
     with fetch.known(context) as asked:
         for name in names:
             try:
-                apps = catalog.fetch(asked, name).apps
+                role, mirrors = asked.role(name, catalog.ROLE)
+                apps = catalog.fetch(role.signed, mirrors).apps if role else {}
             except AppbError as error:
                 errors.append(error)
                 context.report.note(f"{error.what}; {name} is left out")

@@ -9,8 +9,8 @@ from tuf.api.metadata import Targets
 
 from appbundle.errors import CorruptError
 from appbundle.names import Digest, Version
-from appbundle.repository.find import Repositories
 from appbundle.repository.release import Release, newest, sha256_of, stored_path
+from appbundle.repository.transport import Transport
 
 ROLE = "catalog"
 TARGET = "catalog/catalog.json"
@@ -77,18 +77,15 @@ def find(role: Targets) -> tuple[int, Digest]:
     return target.length, sha256_of(target)
 
 
-def fetch(asked: Repositories, name: str) -> Catalog:
-    """Read the catalog of one of a node's repositories; an empty one if it has none.
+def fetch(role: Targets, transport: Transport) -> Catalog:
+    """Read the catalog that a verified role describes.
 
     Raises:
-        CorruptError: It is not what the repository says.
-        AppbError: As `Repositories.find`.
+        CorruptError: It is another one.
+        AppbError: As `Transport.read`.
     """
-    role, mirrors = asked.role(name, ROLE)
-    if role is None:
-        return Catalog()
-    size, digest = find(role.signed)
-    raw = mirrors.read(stored_path(TARGET, digest), limit=size)
+    size, digest = find(role)
+    raw = transport.read(stored_path(TARGET, digest), limit=size)
     if hashlib.sha256(raw).hexdigest() != digest:
-        raise CorruptError(f"{mirrors.name} has another catalog than its metadata say")
+        raise CorruptError(f"{transport.name} has another catalog than its metadata say")
     return read_catalog(raw)

@@ -8,7 +8,7 @@ from pathlib import Path
 from appbundle.errors import AppbError, ConflictError, NotFoundError, TrustError, UnreachableError
 from appbundle.layout import Layout
 from appbundle.names import AppName
-from appbundle.repository import bindings, clock, configured, health
+from appbundle.repository import bindings, clock, configured, delegations, health
 from appbundle.repository.configured import Repository
 from appbundle.repository.mirrors import FAILURES, Mirrors
 from appbundle.repository.open import open_transport
@@ -89,6 +89,8 @@ class Repositories:
 
     def find_in(self, name: str, app: AppName) -> Described | None:
         """Give what one repository says of an app, or None if it does not have it."""
+        # What the online key vouches for is no app.
+        delegations.check_app(app)
         role, mirrors = self.role(name, app)
         if role is None:
             return None

@@ -11,6 +11,7 @@ from appbundle.errors import (
     ExpiredMetadataError,
     NotFoundError,
     TrustError,
+    UsageError,
 )
 from appbundle.layout import Layout
 from appbundle.names import AppName, Digest
@@ -171,3 +172,13 @@ def order(layout: Layout, *, now: int) -> list[str]:
     mirrors = find.mirrors_of(configured.read(layout, "site"))
     health.prefer(place, mirrors, now=now)
     return [each.name for each in mirrors.in_order()]
+
+
+def test_online_key_vouches_for_no_app(layout: Layout, simulator: Simulator) -> None:
+    """The catalog's role, whose key is on a machine with a network, is not an app's."""
+    simulator.delegate("catalog")
+    simulator.add_release("catalog", 1, b"bundle")
+    simulator.publish("targets", "catalog")
+    use(layout, "site", simulator)
+    with find.repositories(layout, now=NOW) as known, pytest.raises(UsageError):
+        known.find(AppName("catalog"))
