@@ -24,7 +24,6 @@ from session import Session
 
 from bundles import write_bundle
 
-_FIRST_PORT = 21000
 _TENTH = 10
 """Containers are measured with a tenth of the services, and what they take is multiplied."""
 _BASE = "plain units, not confined"
@@ -38,11 +37,13 @@ class Crowd:
         count: How many.
         tree: The files of one of them.
         bundles: One each.
+        ports: Where each answers.
     """
 
     count: int
     tree: Path
     bundles: Sequence[Path]
+    ports: Sequence[int]
 
     @property
     def names(self) -> list[str]:
@@ -51,7 +52,7 @@ class Crowd:
 
     def urls(self, count: int | None = None) -> list[str]:
         """Where they answer."""
-        return [f"http://127.0.0.1:{_FIRST_PORT + n}/" for n in range(count or self.count)]
+        return [f"http://127.0.0.1:{port}/" for port in self.ports[:count]]
 
 
 def measure(session: Session) -> list[Table]:
@@ -90,13 +91,13 @@ def _ways(session: Session, crowd: Crowd) -> Iterator[tuple[str, Callable[[], Ro
     workdir = session.workdir
     keepers = {
         nodes.SYSTEMD: ("appb, systemd", _on_systemd),
-        nodes.EMBEDDED: (nodes.EMBEDDED, _on_embedded),
+        nodes.EMBEDDED: ("appb supervise", _on_embedded),
     }
-    for kind in nodes.kinds():
-        name, start = keepers[kind]
+    for keeper in session.keepers:
+        name, start = keepers[keeper]
         yield f"{name}, files shared", partial(start, workdir, crowd, shared=True)
         yield f"{name}, a copy each", partial(start, workdir, crowd, shared=False)
-    if nodes.SYSTEMD in nodes.kinds():
+    if nodes.SYSTEMD in session.keepers:
         yield _BASE, lambda: _units(workdir, crowd)
     if session.wants("podman") and shutil.which("podman"):
         few = max(1, crowd.count // _TENTH)
@@ -124,7 +125,8 @@ def _crowd(session: Session) -> Crowd:
     tree = webserver.make_tree(workdir / "tree-density", "1.0")
     common = contents_of(tree)
     bundles = []
-    for number in range(session.services):
+    ports = webserver.free_ports(session.services)
+    for number, port in enumerate(ports):
         name = _name(number)
         bundles.append(workdir / f"{name}.bundle")
         write_bundle(
@@ -136,9 +138,9 @@ def _crowd(session: Session) -> Crowd:
             | programs.mount_points(name)
             | {"srv/web/version": f"{name}\n".encode()},
             sign=signing.signer(workdir),
-            services=(webserver.service(name, _FIRST_PORT + number),),
+            services=(webserver.service(name, port),),
         )
-    return Crowd(count=session.services, tree=tree, bundles=bundles)
+    return Crowd(count=session.services, tree=tree, bundles=bundles, ports=ports)
 
 
 # Who keeps them
@@ -197,11 +199,11 @@ def _boot(node: Node, crowd: Crowd) -> Row:
 def _units(workdir: Path, crowd: Crowd) -> Row:
     with nodes.node(workdir, nodes.SYSTEMD) as node:
         before = pss(family(node.first))
-        for number, name in enumerate(crowd.names):
+        for name, port in zip(crowd.names, crowd.ports, strict=True):
             program = webserver.put(node.root / "srv" / name, name)
             inside = Path("/") / program.relative_to(node.root)
             unit = node.root / f"etc/systemd/system/{name}.service"
-            unit.write_text(webserver.unit(inside, _FIRST_PORT + number))
+            unit.write_text(webserver.unit(inside, port))
         node.run("systemctl", "daemon-reload")
         began = time.monotonic()
         for name in crowd.names:
@@ -218,8 +220,8 @@ def _containers(workdir: Path, crowd: Crowd, count: int) -> Row:
              podman(disk, "import", "-q", disk / "tree.tar", image)])  # fmt: skip
         began = time.monotonic()
         try:
-            for number, name in enumerate(crowd.names[:count]):
-                run([start_container(disk, name, image, _FIRST_PORT + number)])
+            for name, port in zip(crowd.names[:count], crowd.ports, strict=False):
+                run([start_container(disk, name, image, port)])
             await_answers(nodes.here(), *crowd.urls(count))
             row: Row = {"install_s": time.monotonic() - began}
             return row | memory_of(families(str(disk)), count, factor=crowd.count / count)

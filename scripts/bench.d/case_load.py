@@ -67,7 +67,7 @@ def measure(session: Session) -> list[Table]:
             talk(f"load: {name} FAILED: {error}")
             table.notes.append(f"not measured: {name}: {str(error).splitlines()[0]}")
     for way in replacing.WAYS:
-        if why := way.why_not():
+        if why := way.why_not(session.keepers):
             table.notes.append(f"not measured here: {way.name}: {why}")
     return [table]
 
@@ -78,12 +78,13 @@ def _ways(session: Session) -> Iterator[tuple[str, AbstractContextManager[Served
         old, new = (product.release_of_bundle(bundle, workdir) for bundle in given)
     else:
         old, new = webserver.releases(workdir, webserver.free_port())
-    yield "appb: upgrade and back, overlap", _upgrades(workdir, old, new, change="overlap")
-    yield "appb: upgrade and back, restart", _upgrades(workdir, old, new, change="restart")
-    yield "appb: release that is never healthy", _reverts(workdir, old, new)
+    ours = (workdir, session.keepers[0], old, new)
+    yield "appb: upgrade and back, overlap", _upgrades(*ours, change="overlap")
+    yield "appb: upgrade and back, restart", _upgrades(*ours, change="restart")
+    yield "appb: release that is never healthy", _reverts(*ours)
     # A bundle of somebody's cannot be run by anybody else.
     for way in () if given else replacing.WAYS:
-        if session.wants(way.name) and not way.why_not():
+        if session.wants(way.name) and not way.why_not(session.keepers):
             yield way.name, way.serve(workdir, old, new)
 
 
@@ -118,10 +119,10 @@ def under_load(name: str, served: Served, tries: int) -> Row:
 
 @contextmanager
 def _upgrades(
-    workdir: Path, old: Release, new: Release, *, change: Literal["overlap", "restart"]
+    workdir: Path, keeper: str, old: Release, new: Release, *, change: Literal["overlap", "restart"]
 ) -> Iterator[Served]:
     """Each time the new release is installed, left again, and removed."""
-    with _installed(workdir, old, change) as (node, manifest, url):
+    with _installed(workdir, keeper, old, change) as (node, manifest, url):
         bundle = _declared(workdir, new, change=change)
 
         def back() -> None:
@@ -132,9 +133,9 @@ def _upgrades(
 
 
 @contextmanager
-def _reverts(workdir: Path, old: Release, new: Release) -> Iterator[Served]:
+def _reverts(workdir: Path, keeper: str, old: Release, new: Release) -> Iterator[Served]:
     """Each time a release is installed that answers with errors, and appb must go back."""
-    with _installed(workdir, old, "overlap") as (node, manifest, url):
+    with _installed(workdir, keeper, old, "overlap") as (node, manifest, url):
         bundle = _declared(workdir, new, change="overlap", broken=True)
 
         def fail() -> None:
@@ -146,10 +147,10 @@ def _reverts(workdir: Path, old: Release, new: Release) -> Iterator[Served]:
 
 @contextmanager
 def _installed(
-    workdir: Path, release: Release, change: Literal["overlap", "restart"]
+    workdir: Path, keeper: str, release: Release, change: Literal["overlap", "restart"]
 ) -> Iterator[tuple[Node, Manifest, str]]:
     manifest = read_manifest(release.bundle)
-    with nodes.node(workdir, nodes.kinds()[0]) as node:
+    with nodes.node(workdir, keeper) as node:
         node.run_appb("install", _declared(workdir, release, change=change))
         yield node, manifest, _url(manifest)
 

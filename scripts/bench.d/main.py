@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import nodes
 import plot
 import product
 import results
@@ -97,6 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--apps", default="100x10,1000x1,1000x10", help="sizes of nodes in scale (%(default)s)")
     add("--large", type=int, default=2_000_000_000, help="bytes of the large bundle in memory")
     add("--services", type=int, default=200, help="how many in density (%(default)s)")
+    add("--keeper", choices=("systemd", "embedded"), help="of services; default: who can be had")
     add("--json", type=Path, metavar="FILE", help="write all values")
     add("--plot", type=Path, metavar="FILE", help="draw install and upgrade as SVG")
     add("--results", type=Path, metavar="FILE", help="show an earlier --json instead of measuring")
@@ -172,6 +174,7 @@ def _session(options: argparse.Namespace, workdir: Path) -> Session:
         apps=[_size(word) for word in options.apps.split(",")],
         large_bytes=options.large,
         services=options.services,
+        keepers=[options.keeper] if options.keeper else nodes.kinds(),
     )
 
 

@@ -16,7 +16,7 @@ from measure import SEARCH_PATH, ChildFailed, Command, command, output, run
 
 from tests.services.booted import booted, why_not
 
-SYSTEMD, EMBEDDED = "systemd", "appb supervise"
+SYSTEMD, EMBEDDED = "systemd", "embedded"
 _PATIENCE_S = 60.0
 
 
@@ -72,7 +72,7 @@ def here() -> Node:
 
 
 def kinds() -> tuple[str, ...]:
-    """Which nodes can be made here."""
+    """Which nodes can be made here, by who keeps their services."""
     return (EMBEDDED,) if why_not() else (SYSTEMD, EMBEDDED)
 
 
@@ -80,16 +80,16 @@ def kinds() -> tuple[str, ...]:
 def node(workdir: Path, kind: str) -> Iterator[Node]:
     """Make an empty node that trusts the bench's key; its /apps is on a fresh disk."""
     with fresh_disk(workdir) as disk:
-        with _systemd(disk) if kind == SYSTEMD else embedded(disk) as made:
+        with _systemd(disk, workdir) if kind == SYSTEMD else embedded(disk) as made:
             signing.trust(made.root, workdir)
             yield made
 
 
 @contextlib.contextmanager
-def _systemd(disk: Path) -> Iterator[Node]:
+def _systemd(disk: Path, workdir: Path) -> Iterator[Node]:
     apps = disk / "apps"
     apps.mkdir()
-    with booted(apps=apps) as machine:
+    with booted(f"{apps}:/apps", str(workdir)) as machine:
         yield Node(
             root=machine.root,
             apps=Path("/apps"),

@@ -49,12 +49,12 @@ class Way:
 
     Args:
         name: As shown.
-        why_not: Why it cannot be measured here; nothing if it can.
+        why_not: Why it is not measured beside nodes with these keepers; nothing if it is.
         serve: From work directory, old and new release to the server.
     """
 
     name: str
-    why_not: Callable[[], str]
+    why_not: Callable[[Sequence[str]], str]
     serve: Callable[[Path, Release, Release], AbstractContextManager[Served]]
 
 
@@ -198,22 +198,22 @@ def _why_not_installed(program: str) -> str:
 WAYS = (
     Way(
         name="systemctl restart",
-        why_not=lambda: "" if nodes.SYSTEMD in nodes.kinds() else "no systemd can be booted",
+        why_not=lambda keepers: "" if nodes.SYSTEMD in keepers else "there is no systemd",
         serve=_serve_unit,
     ),
     Way(
         name="appb restart, without a socket",
-        why_not=lambda: "beside it is systemctl restart" if nodes.SYSTEMD in nodes.kinds() else "",
+        why_not=lambda keepers: "there is systemctl restart" if nodes.SYSTEMD in keepers else "",
         serve=_serve_embedded,
     ),
     Way(
         name="podman stop, rm, run",
-        why_not=lambda: _why_not_installed("podman"),
+        why_not=lambda _: _why_not_installed("podman"),
         serve=_serve_podman,
     ),
     Way(
         name="systemd-nspawn, ended and started",
-        why_not=lambda: _why_not_installed("systemd-nspawn"),
+        why_not=lambda _: _why_not_installed("systemd-nspawn"),
         serve=_serve_nspawn,
     ),
 )

@@ -29,6 +29,7 @@ class Session:
         apps: For the `scale` case: numbers of apps and of versions of each.
         large_bytes: For the `memory` case: size of the generated bundle.
         services: For the `density` case: how many.
+        keepers: Who keeps services on nodes that are made; see `nodes`.
     """
 
     workdir: Path
@@ -40,6 +41,7 @@ class Session:
     apps: Sequence[tuple[int, int]]
     large_bytes: int
     services: int
+    keepers: Sequence[str]
 
     @property
     def old(self) -> Release:

@@ -1,8 +1,11 @@
 """The bench's own service: a web server in Python, as a tree, a bundle and a plain unit."""
 
+import contextlib
+import random
 import shutil
 import socket
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import product
@@ -16,6 +19,7 @@ NAME = "web"
 ARGV = (programs.PYTHON, "-I", "/srv/web/serve.py")
 """How it is started in its tree."""
 
+_PORTS = (10_000, 30_000)
 _HERE = Path(__file__).parent
 
 
@@ -83,5 +87,19 @@ def _write(target: Path, content: Content) -> None:
 
 def free_port() -> int:
     """A port of the loopback interface that nobody listens at."""
-    with socket.create_server(("127.0.0.1", 0)) as trial:
-        return int(trial.getsockname()[1])
+    return free_ports(1)[0]
+
+
+def free_ports(count: int) -> Sequence[int]:
+    """So many ports in a row.
+
+    None of those that the kernel gives to clients: one that asks while nobody listens could be
+    given the very port that it asks, and talk to itself.
+    """
+    while True:
+        first = random.randrange(*_PORTS)
+        ports = range(first, first + count)
+        with contextlib.ExitStack() as trial, contextlib.suppress(OSError):
+            for port in ports:
+                trial.enter_context(socket.create_server(("127.0.0.1", port)))
+            return ports

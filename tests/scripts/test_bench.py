@@ -36,7 +36,7 @@ def _bench(*words: str | Path) -> subprocess.CompletedProcess[str]:
         env={**os.environ, "APPB_PYTHON": sys.executable},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
 
@@ -74,6 +74,24 @@ def test_smallest_run_measures_and_leaves_nothing(tmp_path: Path) -> None:
     ElementTree.parse(plot)
     assert str(work) not in Path("/proc/mounts").read_text()
     assert not list(work.glob("disk*"))
+
+
+@pytest.mark.root
+@pytest.mark.slow
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: it makes file systems and nodes")
+def test_services_of_a_small_node_are_measured(tmp_path: Path) -> None:
+    """A switch under load fails no request, a bad release reverts; a copy of each file is more."""
+    found = tmp_path / "found.json"
+    done = _bench(
+        *("load", "density", "--keeper", "embedded", "--rounds", "0", "--services", "2"),
+        *("--peers", "none", "--workdir", tmp_path / "work", "--json", found),
+    )
+    assert done.returncode == 0, done.stderr
+    load, density = json.loads(found.read_text())["tables"]
+    assert [(row["changes"], row["failed"]) for row in load["rows"]] == [(2, 0), (2, 0), (1, 0)]
+    assert all(row["requests"] > 0 for row in load["rows"])
+    shared, copied = density["rows"]
+    assert 0 < shared["services_bytes"] < copied["services_bytes"]
 
 
 def test_unknown_option_is_a_usage_error() -> None:

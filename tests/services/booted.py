@@ -123,11 +123,12 @@ def why_not() -> str:
 
 
 @contextlib.contextmanager
-def booted(*, apps: Path | None = None) -> Iterator[Booted]:
+def booted(*binds: str) -> Iterator[Booted]:
     """Boot a node, and shut it down.
 
     Args:
-        apps: What it has at /apps; by default that is in memory, as all that it writes.
+        binds: What it shares with this machine, each as systemd-nspawn(1) takes it for --bind; all
+            else that it writes is in memory.
     """
     with tempfile.TemporaryDirectory(prefix="appb-node-") as place, contextlib.ExitStack() as stack:
         base = Path(place)
@@ -157,7 +158,7 @@ def booted(*, apps: Path | None = None) -> Iterator[Booted]:
                     # Inside, /tmp is another one, and the tests may lie there.
                     f"--bind={REPOSITORY}",
                     f"--bind={Path(sys.prefix)}",
-                    *([f"--bind={apps}:/apps"] if apps else []),
+                    *(f"--bind={each}" for each in binds),
                     "--kill-signal=SIGRTMIN+3",
                 ),
                 *("/bin/sh", "-c", "exec /lib/systemd/systemd"),
