@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from appbundle.build import included
 from appbundle.build.sources import decode_source
 from appbundle.build.sources.base import Source
 from appbundle.bundle.manifest import Requires, Run
@@ -53,6 +54,13 @@ class _Common(
     exclude: tuple[str, ...] = ()
     mount_points: tuple[str, ...] = ()
     sources: tuple[dict[str, Any], ...] = ()
+    defaults: dict[str, dict[str, Any]] = {}
+
+
+class _Included(_Common, frozen=True, forbid_unknown_fields=True, kw_only=True, rename="kebab"):
+    """A file that recipes include."""
+
+    include: str = ""
 
 
 class _Release(_Common, frozen=True, forbid_unknown_fields=True, kw_only=True, rename="kebab"):
@@ -169,10 +177,10 @@ def parse_recipe(text: str, *, directory: Path, release: str | None) -> Recipe:
 
     Raises:
         NotFoundError: It has no such release.
-        BuildError: It is malformed.
+        BuildError: It, or a file that it includes, is malformed.
         UsageError: Its name or a version is malformed.
     """
-    tables = _load(text)
+    tables = included.resolve(_load(text), directory, _check_included)
     loose = _convert(tables, _Document, "$")
     name = parse_app_name(loose.name)
     release_numbers = {
@@ -193,6 +201,10 @@ def _load(text: str) -> dict[str, Any]:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as e:
         raise BuildError(str(e)) from e
+
+
+def _check_included(tables: dict[str, Any]) -> None:
+    _convert(tables, _Included, "$")
 
 
 def _convert(table: object, kind: type[_Kind], place: str) -> _Kind:
@@ -241,7 +253,11 @@ def _merge(
 ) -> Recipe:
     places = [f"$.sources[{at}]" for at in range(len(document.sources))]
     places += [f'$.releases."{version}".sources[{at}]' for at in range(len(chosen.sources))]
-    tables = (*document.sources, *chosen.sources)
+    defaults = document.defaults | chosen.defaults
+    tables = tuple(
+        included.join(defaults.get(table.get("kind", ""), {}), table)
+        for table in (*document.sources, *chosen.sources)
+    )
     if not tables:
         raise BuildError("there is nothing to build from - at `$.sources`")
     return Recipe(

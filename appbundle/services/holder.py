@@ -140,16 +140,8 @@ def open_socket(layout: Layout, app: str, declared: Socket) -> socket.socket:
 
 def _open_path(layout: Layout, app: str, declared: Socket) -> socket.socket:
     *parents, name = declared.listen.strip("/").split("/")
-    # The service may write there: no link of its making is followed, nothing is named twice.
-    directory = os.open(layout.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    for part in parents:
-        above = directory
-        try:
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(part, 0o755, dir_fd=above)
-            directory = os.open(part, _DIRECTORY, dir_fd=above)
-        finally:
-            os.close(above)
+    owner = _user_number(layout, app)
+    directory = _open_parents(layout, parents, owner)
     found = socket.socket(socket.AF_UNIX)
     before = os.umask(0o111)
     try:
@@ -159,7 +151,6 @@ def _open_path(layout: Layout, app: str, declared: Socket) -> socket.socket:
         except FileNotFoundError:
             pass
         found.bind(f"/proc/self/fd/{directory}/{name}")
-        owner = _user_number(layout, app)
         if owner is not None:
             os.chown(name, *owner, dir_fd=directory, follow_symlinks=False)
         found.listen(declared.backlog)
@@ -170,6 +161,24 @@ def _open_path(layout: Layout, app: str, declared: Socket) -> socket.socket:
         os.umask(before)
         os.close(directory)
     return found
+
+
+def _open_parents(layout: Layout, parents: list[str], owner: tuple[int, int] | None) -> int:
+    """Open the directory of a socket; what is missing below `/run` is made, the service's own."""
+    # The service may write there: no link of its making is followed, nothing is named twice.
+    directory = os.open(layout.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    for depth, part in enumerate(parents):
+        above, is_made = directory, False
+        try:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(part, 0o700 if depth else 0o755, dir_fd=above)
+                is_made = True
+            directory = os.open(part, _DIRECTORY, dir_fd=above)
+        finally:
+            os.close(above)
+        if is_made and depth and owner is not None:
+            os.fchown(directory, *owner)
+    return directory
 
 
 def _user_number(layout: Layout, app: str) -> tuple[int, int] | None:

@@ -202,6 +202,14 @@ def test_recipe_may_move_on(
     ]
 
 
+def test_what_is_left_out_is_not_locked(archive: Archive, make_site: MakeSite) -> None:
+    """A package that matches `without` is neither locked nor extracted, whoever depends on it."""
+    site = make_site()
+    added = Debian(suite="test", packages=("web",), without=("b*e",)).add(site, None)
+    assert [pin.name for pin in added.pins] == ["web"]
+    assert not (site.tree / "etc/base.conf").exists()
+
+
 def test_only_what_is_missing_is_downloaded(
     archive: Archive, make_site: MakeSite, tmp_path: Path
 ) -> None:

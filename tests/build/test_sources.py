@@ -62,6 +62,31 @@ def test_release_is_merged_into_what_is_common() -> None:
     assert second.requires.architecture == os.uname().machine
 
 
+def test_sources_have_defaults() -> None:
+    """A source has the defaults of its kind, and what it says itself wins; a release's do too."""
+    text = RECIPE + '[defaults.files]\nto = "{name}"\n'
+    text += '[releases."1.0".defaults.files]\nto = "first"\n'
+    assert [each.table["to"] for each in parse(text, "1.0").sources] == ["first"]
+    assert [each.table["to"] for each in parse(text, "2.0").sources] == ["web", "web"]
+    text = text.replace('directory = "files-{version}"', 'directory = "files"\nto = ""')
+    assert [each.table["to"] for each in parse(text, "2.0").sources] == ["web", ""]
+
+
+def test_lists_of_defaults_are_added_to() -> None:
+    """A list of a source's own comes after that of the defaults."""
+    text = (
+        RECIPE
+        + """
+[[sources]]
+kind = "host"
+programs = ["/bin/b"]
+[defaults.host]
+programs = ["/bin/a"]
+"""
+    )
+    assert parse(text, "1.0").sources[1].table["programs"] == ["/bin/a", "/bin/b"]
+
+
 def test_highest_release_number_is_the_default() -> None:
     """Version strings are not compared: 1.0 with release 10 comes after 2.0 with release 9."""
     assert (parse(RECIPE).version, parse(RECIPE).summary) == ("1.0", "First")
@@ -93,6 +118,62 @@ def test_mistakes_are_located(before: str, after: str, said: str) -> None:
     assert before in RECIPE
     with pytest.raises(AppbError, match=said):
         parse(RECIPE.replace(before, after), "2.0")
+
+
+# Include ------------------------------------------------------------------------------------------
+
+COMMON = """
+include = "base.toml"
+summary = "Common"
+exclude = ["c"]
+[[sources]]
+kind = "files"
+directory = "files-{name}"
+"""
+BASE = """
+exclude = ["d"]
+[requires]
+base = "debian-12"
+"""
+
+
+def including(tmp_path: Path, common: str = COMMON, base: str = BASE) -> Recipe:
+    """Parse a recipe that includes a file of another directory, which includes one beside it."""
+    (tmp_path / "web").mkdir()
+    make_tree(tmp_path, {"base/common.toml": common.encode(), "base/base.toml": base.encode()})
+    text = 'include = "../base/common.toml"\n' + RECIPE
+    return parse_recipe(text, directory=tmp_path / "web", release="2.0")
+
+
+def test_included_lists_come_first_and_other_values_last(tmp_path: Path) -> None:
+    """Lists of an included file are added to; its other values hold where the recipe has none."""
+    recipe = including(tmp_path)
+    assert (recipe.summary, recipe.exclude) == ("All", ("d", "c", "a", "b"))
+    assert recipe.requires.base == ""
+    directories = [each.table["directory"] for each in recipe.sources]
+    assert directories == ["../base/files-web", "web", "files-2.0"]
+
+
+@pytest.mark.parametrize(
+    ("common", "base", "said"),
+    [
+        (COMMON, "exclude = 1", r"^../base/common.toml: base.toml: .*`\$.exclude`"),
+        (COMMON, 'name = "web"', "base.toml: .*name.* at `\\$`"),
+        (COMMON, "[", "base.toml - at `\\$.include`: .*at end of"),
+        (COMMON, 'include = "common.toml"', "include each other"),
+        ('include = "gone.toml"', BASE, "gone.toml - at `\\$.include`: .*No such file"),
+        ("include = 1", BASE, "common.toml: .*`\\$.include`"),
+    ],
+)
+def test_mistakes_of_included_files_are_located(
+    tmp_path: Path, common: str, base: str, said: str
+) -> None:
+    """An error in an included file says in which, and where; no circle is followed for ever."""
+    with pytest.raises(BuildError, match=said):
+        including(tmp_path, common, base)
+
+
+# Patterns -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import stat
 import subprocess
@@ -141,6 +142,21 @@ def test_path_is_below_the_root(held: Held) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o666
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(str(path))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to give files away")
+def test_directory_of_a_path_is_the_service_s(held: Held) -> None:
+    """What is made for a socket below /run is the app's own, as it would make it itself."""
+    service = msgspec.structs.replace(WEB, sockets=(Socket(name="a", listen="/run/web/api"),))
+    root = held.places.layout.root
+    (root / "etc").mkdir(exist_ok=True)
+    (root / "etc/passwd").write_text("appb-web:x:998:997::/:/bin/false\n")
+    held.declare(service)
+    holder.ask(held.places.sockets, "open web/web")
+    for path, mode in (("run", 0o755), ("run/web", 0o700), ("run/web/api", 0o666)):
+        status = (root / path).stat()
+        assert stat.S_IMODE(status.st_mode) == mode
+        assert (status.st_uid, status.st_gid) == ((0, 0) if path == "run" else (998, 997))
 
 
 def test_planted_link_is_not_followed(held: Held) -> None:

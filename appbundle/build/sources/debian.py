@@ -12,6 +12,7 @@ import shutil
 import stat
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal
 from urllib.parse import quote, unquote
@@ -48,11 +49,14 @@ class Debian(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         moved_on: What to do when the archive no longer has the locked versions, nor the cache:
             `refuse`, or take the `newer` ones and say so. The footprint then only tells what
             differs, since newer packages may well have other files.
+        without: Patterns (fnmatch) of packages that do not come, although others depend on them:
+            what only scripts of packages need, which are not run.
     """
 
     suite: str
     packages: tuple[str, ...]
     moved_on: Literal["refuse", "newer"] = "refuse"
+    without: tuple[str, ...] = ()
 
     def add(self, site: Site, pins: tuple[Pin, ...] | None) -> Added:
         """Extract the packages."""
@@ -69,7 +73,11 @@ class Debian(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     def _decide(self, site: Site) -> tuple[Pin, ...]:
         """Take the newest versions that the host's archives have."""
         site.report.step(f"asking the archives of {self.suite} for {len(self.packages)} packages")
-        return _download(site, self.suite, self.packages)
+        found = _download(site, self.suite, self.packages)
+        return tuple(pin for pin in found if not self._leaves_out(pin.name))
+
+    def _leaves_out(self, name: str) -> bool:
+        return any(fnmatchcase(name, pattern) for pattern in self.without)
 
     def _fetch(self, site: Site, pins: tuple[Pin, ...]) -> tuple[Pin, ...]:
         """Bring the locked versions into the cache."""
