@@ -58,8 +58,8 @@ class Elsewhere:
 
     Args:
         hosts: Names that the administrator has listed.
-        public: Whether any host with a public address will do, over https: registries keep their
-            blobs in stores whose names nobody knows beforehand.
+        public: Whether any host will do, over https: registries keep their blobs in stores whose
+            names nobody knows beforehand. A server with a public address may lead to such only.
     """
 
     hosts: frozenset[str] = frozenset()
@@ -86,6 +86,8 @@ class Response:
 
     def __init__(self, raw: urllib3.BaseHTTPResponse, origin: Origin, pace: Pace) -> None:
         self.status = raw.status
+        # What is not known to be inside is taken to be outside.
+        self.is_public = getattr(raw.connection, "is_public", True)
         self.origin = origin
         self._raw = raw
         self._pace = pace
@@ -191,12 +193,12 @@ class HttpClient:
             CorruptError: The answer is compressed, or leads to where it may not.
         """
         start = origin(url)
-        sent = dict(headers or {})
+        sent, public_only = dict(headers or {}), False
         for _ in range(MAX_REDIRECTS + 1):
-            response = self._send(method, url, sent, body, start=start, silence_s=silence_s)
+            response = self._send(method, url, sent, body, start, public_only, silence_s)
             if response.status not in _REDIRECTS or method not in ("GET", "HEAD"):
                 return response
-            url = self._next(url, response, start)
+            url, public_only = self._next(url, response, start), public_only or response.is_public
             if origin(url) != start:
                 sent.pop("Authorization", None)
         raise CorruptError(f"{start} redirects more than {MAX_REDIRECTS} times")
@@ -207,6 +209,7 @@ class HttpClient:
         url: str,
         *,
         start: Origin,
+        public_only: bool,
         headers: Mapping[str, str],
         body: bytes | None = None,
     ) -> Response:
@@ -214,12 +217,20 @@ class HttpClient:
 
         The headers are sent as they are, and no redirect is followed.
 
+        Args:
+            method: As in `ask`.
+            url: What it has named.
+            start: The server.
+            public_only: Whether its answer came from a public address.
+            headers: As in `ask`.
+            body: As in `ask`.
+
         Raises:
             UnreachableError: There is no answer.
             CorruptError: It is an address to which that server may not lead.
         """
         self.check(url, start=start)
-        return self._send(method, url, headers, body, start=start, silence_s=SILENCE_S)
+        return self._send(method, url, headers, body, start, public_only, SILENCE_S)
 
     def check(self, url: str, *, start: Origin) -> None:
         """Refuse an address that a server named if it may not lead there.
@@ -260,8 +271,8 @@ class HttpClient:
         url: str,
         headers: Mapping[str, str],
         body: bytes | None,
-        *,
         start: Origin,
+        public_only: bool,
         silence_s: float,
     ) -> Response:
         at = origin(url)
@@ -270,7 +281,7 @@ class HttpClient:
         if body is not None:
             sent["Content-Length"] = str(len(body))
         try:
-            raw = self._pool(at.scheme, public_only=strange).urlopen(
+            raw = self._pool(at.scheme, public_only=strange and public_only).urlopen(
                 method,
                 url,
                 # All of a file goes piece by piece; all of `bytes` would have to go in one time.
@@ -332,14 +343,16 @@ class _Bounded(HTTPConnection):
     """A connection whose answers' heads arrive in time, and which is made only where it may be."""
 
     public_only = False
+    is_public = True
 
     def _new_conn(self) -> socket.socket:
         connected = super()._new_conn()
         # What is connected to is looked at, not what a name resolved to a moment ago.
-        address = connected.getpeername()[0].partition("%")[0]
-        if self.public_only and not ipaddress.ip_address(address).is_global:
+        peer = connected.getpeername()
+        self.is_public = _is_public(peer)
+        if self.public_only and not self.is_public:
             connected.close()
-            raise OSError(f"{address} is not a public address")
+            raise OSError(f"{peer[0]} is not a public address")
         return connected
 
     def getresponse(self) -> urllib3.HTTPResponse:  # type: ignore[override]
@@ -351,12 +364,19 @@ class _Bounded(HTTPConnection):
         watch.start()
         try:
             response = super().getresponse()
+        except (OSError, http.client.HTTPException):
+            if not late.is_set():
+                raise
         finally:
             watch.cancel()
         # The end of a stream is as good as an empty line to the parser of heads.
         if late.is_set():
             raise TimeoutError(f"no answer's head within {patience_s:g} s")
         return response
+
+
+def _is_public(peer: tuple[str, int]) -> bool:
+    return ipaddress.ip_address(peer[0].partition("%")[0]).is_global
 
 
 def _give_up(sock: socket.socket | None, late: threading.Event) -> None:

@@ -198,7 +198,7 @@ class Registry:
             if response.status != 401 or response.origin != self.origin:
                 return response
             response.close()
-            self._access.renew(used, response.header("WWW-Authenticate"))
+            self._access.renew(used, response)
         raise self._access.denied()
 
     def expect(self, response: Response, *statuses: int, what: str) -> None:

@@ -59,12 +59,12 @@ class Access:
         self._renewing = threading.Lock()
         self.authorization = ""
 
-    def renew(self, used: str, challenge: str) -> None:
+    def renew(self, used: str, refusal: Response) -> None:
         """Answer a registry's challenge.
 
         Args:
             used: The `authorization` that was not enough.
-            challenge: The header WWW-Authenticate.
+            refusal: The answer that says so.
 
         Raises:
             DeniedError: There are no credentials, or the registry does not take them.
@@ -74,9 +74,10 @@ class Access:
         with self._renewing:
             if self.authorization != used:
                 return
-            offers = parse_challenges(challenge)
+            offers = parse_challenges(refusal.header("WWW-Authenticate"))
             if "bearer" in offers:
-                self.authorization = f"Bearer {self._token(offers['bearer'])}"
+                token = self._token(offers["bearer"], public_only=refusal.is_public)
+                self.authorization = f"Bearer {token}"
             elif "basic" in offers:
                 self.authorization = self._password(used)
             else:
@@ -98,7 +99,7 @@ class Access:
             raise self.denied()
         return header
 
-    def _token(self, offer: dict[str, str]) -> str:
+    def _token(self, offer: dict[str, str], *, public_only: bool) -> str:
         realm = offer.get("realm", "")
         self._http.check(realm, start=self._start)
         query = {"service": offer["service"]} if offer.get("service") else {}
@@ -111,6 +112,7 @@ class Access:
                 "POST",
                 realm,
                 start=self._start,
+                public_only=public_only,
                 headers={"Content-Type": "application/x-www-form-urlencoded"},
                 body=urlencode(query).encode(),
             )
@@ -118,7 +120,9 @@ class Access:
             headers = {} if found is None else {"Authorization": _basic(found)}
             mark = "&" if "?" in realm else "?"
             url = f"{realm}{mark}{urlencode(query)}"
-            response = self._http.ask_elsewhere("GET", url, start=self._start, headers=headers)
+            response = self._http.ask_elsewhere(
+                "GET", url, start=self._start, public_only=public_only, headers=headers
+            )
         with response:
             return self._parse(response)
 

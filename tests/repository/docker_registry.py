@@ -23,7 +23,7 @@ USER = Credentials(user="team", secret="let me: in")
 _CONFIGURATION = """
 version: 0.1
 storage: {{filesystem: {{rootdirectory: {directory}/data}}}}
-http: {{addr: "127.0.0.1:0", secret: test}}
+http: {{addr: "127.0.0.1:0", secret: test{tls}}}
 {auth}
 """
 _LISTENING = re.compile(r"listening on 127\.0\.0\.1:(\d+)")
@@ -72,16 +72,20 @@ def htpasswd(path: Path, user: Credentials = USER) -> str:
 
 
 @contextmanager
-def docker_registry(directory: Path, *, auth: str = "") -> Iterator[DockerRegistry]:
+def docker_registry(
+    directory: Path, *, auth: str = "", certificate: Path | None = None
+) -> Iterator[DockerRegistry]:
     """Run a registry.
 
     Args:
         directory: For all that it has.
         auth: Of its configuration.
+        certificate: With its key, for TLS; none for no TLS.
     """
     assert _PROGRAM is not None
     configuration = directory / "config.yml"
-    configuration.write_text(_CONFIGURATION.format(directory=directory, auth=auth))
+    tls = f", tls: {{certificate: {certificate}, key: {certificate}}}" if certificate else ""
+    configuration.write_text(_CONFIGURATION.format(directory=directory, auth=auth, tls=tls))
     process = subprocess.Popen(
         [_PROGRAM, "serve", str(configuration)],
         stdout=subprocess.DEVNULL,

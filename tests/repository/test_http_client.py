@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from appbundle.errors import CorruptError, UnreachableError
+from appbundle.repository import http_client
 from appbundle.repository.http_client import Elsewhere, HttpClient, Pace, origin
 from tests.repository.web import Request, answer, serving
 
@@ -69,11 +70,12 @@ def test_redirect_to_elsewhere_is_refused(location: str, *, public: bool) -> Non
     assert len(web.asked) == 1
 
 
-def test_a_host_of_unknown_name_must_have_a_public_address() -> None:
+def test_nobody_outside_leads_inside(monkeypatch: pytest.MonkeyPatch) -> None:
     """A name may resolve to an address inside, so what is connected to is looked at."""
     with serving(lambda _: answer(), host="localhost") as inside:
         moved = answer(status="302 Found", Location=f"https://localhost:{inside.port}/")
         with serving(lambda _: moved) as web:
+            monkeypatch.setattr(http_client, "_is_public", lambda peer: peer[1] == web.port)
             with pytest.raises(UnreachableError, match="not a public address"):
                 HttpClient(elsewhere=Elsewhere(public=True)).ask("GET", web.url + "/a")
     assert inside.asked == []

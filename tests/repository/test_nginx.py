@@ -1,18 +1,15 @@
 """A repository's files from a real web server."""
 
 import random
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from appbundle.errors import CorruptError, NotFoundError, UnreachableError
 from appbundle.repository import ranges
 from appbundle.repository.open import open_transport
 from appbundle.repository.transport import Stretch
+from tests.repository.certificate import self_signed
 from tests.repository.nginx import needs_nginx, nginx
 
 pytestmark = needs_nginx
@@ -87,21 +84,3 @@ def test_certificate_that_nobody_vouches_for(folder: Path, tmp_path: Path) -> No
     with nginx(folder, server=tls, tls=True) as server, pytest.raises(UnreachableError):
         open_transport(server.url.replace("http:", "https:")).read("a+b.bundle", limit=1)
     assert server.asked == []
-
-
-def self_signed() -> bytes:
-    """Make a certificate for the loopback, and its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .sign(key, hashes.SHA256())
-    )
-    encoding = serialization.Encoding.PEM
-    private = key.private_bytes(
-        encoding, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    return certificate.public_bytes(encoding) + private

@@ -27,6 +27,7 @@ from appbundle.repository.registry import Registry, parse_address
 from appbundle.repository.registry_upload import has_blob, upload_blob, upload_bytes
 from appbundle.repository.transport import Stretch
 from tests.crash.support import memory_directory
+from tests.repository.certificate import self_signed
 from tests.repository.cutting import cutting
 from tests.repository.docker_registry import (
     USER,
@@ -36,6 +37,7 @@ from tests.repository.docker_registry import (
     needs_registry,
 )
 from tests.repository.publisher import Publisher, Reader
+from tests.repository.web import answer, serving
 
 pytestmark = needs_registry
 
@@ -299,6 +301,32 @@ def test_registry_without_passwords(memory: Path, repo: Publisher) -> None:
             OciTransport(registry).read("metadata/2.root.json", limit=1000)
         with pytest.raises(CorruptError, match="more than"):
             OciTransport(registry).read("metadata/1.root.json", limit=10)
+
+
+def test_registry_with_tls(memory: Path, repo: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is spoken to if somebody vouches for its certificate.
+
+    Another one, inside as well, may keep its blobs there.
+    """
+    certificate = memory / "certificate.pem"
+    certificate.write_bytes(self_signed())
+    (memory / "secure").mkdir()
+    with docker_registry(memory / "secure", certificate=certificate) as server:
+
+        def client(url: str) -> Registry:
+            return Registry(parse_address(url), find_credentials=lambda _: None, may_push=True)
+
+        secure = f"//localhost:{server.port}/hello"
+        with pytest.raises(UnreachableError, match="certificate"):
+            client(f"oci:{secure}").read_manifest("metadata-timestamp")
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        registry = client(f"oci:{secure}")
+        push(repo.folder.path, registry)
+        assert versions(registry, repo, "cache") == ["1.0"]
+        there = f"https://localhost:{server.port}"
+        with serving(lambda r: answer(status="307 Moved", Location=there + r.path)) as web:
+            moved = client(f"oci+http://127.0.0.1:{web.port}/hello")
+            assert versions(moved, repo, "other") == ["1.0"]
 
 
 @pytest.mark.parametrize(
