@@ -24,7 +24,7 @@ def of_words(
         UsageError: A word may mean a file or an app.
         AppbError: A name is in no repository, or in several; or one cannot be believed or asked.
     """
-    trusted = authenticity.policy(context.layout)
+    trusted = authenticity.policies(context.layout)
     if all(is_file(context, word) for word in words):
         return [of_file(word, trusted) for word in words]
     # Whoever installs files does not pay for the import of TUF.

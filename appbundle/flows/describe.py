@@ -54,7 +54,7 @@ def info(context: Context, what: str) -> Described:
     if is_path(what):
         with open_source(what) as source:
             authentic = authenticity.authenticate(
-                source, authenticity.policy(context.layout), now=context.now
+                source, authenticity.policies(context.layout), now=context.now
             )
             bundle = authenticity.open_bundle(source, authentic)
         about = versions.describe(bundle, installed_at=0)
@@ -178,7 +178,7 @@ def _manifest(context: Context, what: str) -> Manifest:
     if is_path(what):
         with open_source(what) as source:
             authentic = authenticity.authenticate(
-                source, authenticity.policy(context.layout), now=context.now
+                source, authenticity.policies(context.layout), now=context.now
             )
             return authenticity.open_bundle(source, authentic).manifest
     layout, ref = context.layout, parse_ref(what)

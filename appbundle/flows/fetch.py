@@ -8,6 +8,7 @@ from functools import partial
 
 from appbundle.errors import AppbError, NotFoundError
 from appbundle.flows import authenticity
+from appbundle.flows.authenticity import Policies
 from appbundle.flows.context import Context
 from appbundle.flows.origin import Origin
 from appbundle.names import AppName, BundleRef
@@ -16,7 +17,6 @@ from appbundle.repository.find import Described, Repositories, repositories
 from appbundle.repository.release import STABLE, Release
 from appbundle.store import manifests
 from appbundle.store.source import Source
-from appbundle.trust.allowed_signers import AllowedSigner
 from appbundle.trust.verify import TrustPolicy
 
 
@@ -116,13 +116,8 @@ def _reading(context: Context, described: Described, release: Release) -> Iterat
         raise
 
 
-def policy(context: Context, described: Described) -> TrustPolicy:
+def policy(context: Context, described: Described) -> Policies:
     """Whose signatures count for an app of a repository: its keys, as many as both ask for."""
-    lines = enumerate(described.keys, 1)
-    return TrustPolicy(
-        signers=tuple(AllowedSigner(line=n, names=described.app, key=key) for n, key in lines),
-        thresholds=(
-            (described.app, described.threshold),
-            *authenticity.policy(context.layout).thresholds,
-        ),
-    )
+    asked = authenticity.own_policy(context.layout).thresholds
+    mine = described.policy
+    return Policies(TrustPolicy(signers=mine.signers, thresholds=(*mine.thresholds, *asked)))

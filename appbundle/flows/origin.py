@@ -11,10 +11,10 @@ from appbundle.errors import (
     TrustError,
     UnreachableError,
 )
+from appbundle.flows.authenticity import Policies
 from appbundle.flows.context import Context
 from appbundle.names import Digest
 from appbundle.store.source import Source, open_source
-from appbundle.trust.verify import TrustPolicy
 
 Reading = Callable[[], AbstractContextManager[Source]]
 """Opens a bundle; what may go wrong elsewhere than on this node goes wrong later, in reading it."""
@@ -31,13 +31,13 @@ class Origin:
         repository: Which the app belongs to once this is installed; empty for none.
     """
 
-    policy: TrustPolicy
+    policy: Policies
     readings: tuple[Reading, ...]
     digest: Digest | None = None
     repository: str = ""
 
 
-def of_file(path: str, policy: TrustPolicy) -> Origin:
+def of_file(path: str, policy: Policies) -> Origin:
     """A file, a directory, or `-`."""
     return Origin(policy=policy, readings=(lambda: open_source(path),))
 

@@ -171,7 +171,7 @@ def unpack(context: Context, path: str, directory: str) -> Manifest:
     target = Path(directory)
     if target.exists():
         raise ConflictError(f"{directory} exists", hint="choose a directory that does not")
-    policy = authenticity.policy(context.layout)
+    policy = authenticity.policies(context.layout)
     with open_source(path) as source:
         bundle = authenticity.open_bundle(
             source, authenticity.authenticate(source, policy, now=context.now)

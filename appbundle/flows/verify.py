@@ -13,6 +13,7 @@ from appbundle.bundle.manifest import File, Manifest
 from appbundle.bundle.statement import parse_statement
 from appbundle.errors import ConflictError, CorruptError, NotFoundError, TrustError
 from appbundle.flows import authenticity
+from appbundle.flows.authenticity import Policies
 from appbundle.flows.context import Context
 from appbundle.flows.sign import describe_signatures
 from appbundle.layout import ABOUT, BUNDLE_DIR, SIGNED, Layout
@@ -34,7 +35,7 @@ from appbundle.store.source import BundleStream, open_source
 from appbundle.store.versions import About
 from appbundle.system import files
 from appbundle.trust import verify as trust
-from appbundle.trust.verify import TrustPolicy, VerifiedBundle
+from appbundle.trust.verify import VerifiedBundle
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +63,7 @@ def verify(context: Context, ref: BundleRef | None = None, *, full: bool = False
         ref: One app or version; by default everything, the pool included.
         full: Also read the pool when only one app was named.
     """
-    layout, policy = context.layout, authenticity.policy(context.layout)
+    layout, policy = context.layout, authenticity.policies(context.layout)
     digests, problems, checked = Digests(), [], 0
     for name, version in _chosen(layout, ref):
         context.report.step(f"verifying {name} {version}")
@@ -92,7 +93,7 @@ def _chosen(layout: Layout, ref: BundleRef | None) -> list[Key]:
 
 
 def _verify_version(
-    context: Context, name: AppName, version: Version, policy: TrustPolicy, digests: Digests
+    context: Context, name: AppName, version: Version, policy: Policies, digests: Digests
 ) -> tuple[list[Problem], int]:
     layout, prefix = context.layout, f"{name}/{version}"
     about, problems = _read_about(layout, name, version)
@@ -138,7 +139,7 @@ def _read_about(
 
 
 def _authentic_bundle(
-    layout: Layout, name: AppName, version: Version, policy: TrustPolicy, *, now: int
+    layout: Layout, name: AppName, version: Version, policy: Policies, *, now: int
 ) -> VerifiedBundle:
     """Check a version's own signature again.
 
@@ -146,9 +147,7 @@ def _authentic_bundle(
         now: When it was installed: a key that was valid then was good enough.
     """
     papers = manifests.read_papers(layout, name, version)
-    authentic = trust.authenticate(
-        papers.signed.statement, papers.signed.signatures, policy, now, file=f"{name} {version}"
-    )
+    authentic = authenticity.check(papers.signed, policy, now=now, file=f"{name} {version}")
     if (authentic.statement.name, authentic.statement.version) != (name, version):
         raise CorruptError(f"these are the papers of {authentic.statement.name}")
     return trust.open_manifest(authentic, papers.manifest_frame)
@@ -179,7 +178,7 @@ def _check_generations(layout: Layout) -> list[Problem]:
 
 def verify_file(context: Context, path: str) -> Verified:
     """Check a bundle file wholly: signature, every frame, every tar header, every content."""
-    policy = authenticity.policy(context.layout)
+    policy = authenticity.policies(context.layout)
     with open_source(path) as source:
         context.report.step(f"verifying {source.name}")
         bundle = authenticity.open_bundle(
@@ -223,7 +222,7 @@ def repair_from(context: Context, path: str) -> Repaired:
         NotFoundError: The bundle's version is not installed.
         ConflictError: It is installed with other content.
     """
-    layout, policy = context.layout, authenticity.policy(context.layout)
+    layout, policy = context.layout, authenticity.policies(context.layout)
     with node.changing(
         layout, purpose="repair", timeout_s=context.lock_timeout_s, waiting=context.waiting
     ):

@@ -24,6 +24,14 @@ def bound_to(layout: Layout, app: AppName) -> str | None:
         ) from error
 
 
+def is_any(layout: Layout) -> bool:
+    """Whether any app's name is bound."""
+    try:
+        return any(True for _ in layout.bindings.iterdir())
+    except FileNotFoundError:
+        return False
+
+
 def bind(layout: Layout, app: AppName, repository: str) -> None:
     """Bind an app's name to a repository, in place of another if it was."""
     files.make_directories(layout.bindings)

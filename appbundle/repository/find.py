@@ -10,6 +10,7 @@ from appbundle.layout import Layout
 from appbundle.names import AppName
 from appbundle.repository import bindings, clock, configured, delegations, health
 from appbundle.repository.configured import Repository
+from appbundle.repository.keys import policy_of
 from appbundle.repository.mirrors import FAILURES, Mirrors
 from appbundle.repository.open import open_transport
 from appbundle.repository.release import Release, read_releases
@@ -17,6 +18,7 @@ from appbundle.repository.trusted import METADATA, Role, Trusted, trusted
 from appbundle.system import files
 from appbundle.system.lock import lock
 from appbundle.trust.keys import PublicKey
+from appbundle.trust.verify import TrustPolicy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +40,11 @@ class Described:
     threshold: int
     releases: tuple[Release, ...]
     mirrors: Mirrors
+
+    @property
+    def policy(self) -> TrustPolicy:
+        """What counts as a bundle of the app."""
+        return policy_of(self.app, self.keys, self.threshold)
 
 
 class Repositories:

@@ -5,7 +5,7 @@ to be unique within a file, and is short because it stands there once an app.
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from securesystemslib.exceptions import UnverifiedSignatureError
@@ -65,9 +65,13 @@ def threshold_of(delegator: Root | Targets, role: str) -> int:
 def policy(targets: Targets, app: AppName) -> TrustPolicy:
     """What the repository accepts as a bundle of an app: the keys of its role, and how many."""
     keys = keys_of(targets, app)
+    return policy_of(app, keys, threshold_of(targets, app)) if keys else TrustPolicy(signers=())
+
+
+def policy_of(app: AppName, keys: Sequence[PublicKey], threshold: int) -> TrustPolicy:
+    """The same, of keys and a number that are known."""
     signers = [AllowedSigner(line=at, names=app, key=key) for at, key in enumerate(keys, 1)]
-    asked = ((app, threshold_of(targets, app)),) if keys else ()
-    return TrustPolicy(signers=tuple(signers), thresholds=asked)
+    return TrustPolicy(signers=tuple(signers), thresholds=((app, threshold),))
 
 
 def sign(metadata: Metadata[Any], signers: Iterable[Signer]) -> None:

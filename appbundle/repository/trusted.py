@@ -29,7 +29,8 @@ from appbundle.trust.keys import PublicKey
 METADATA = "metadata"
 """The folder of metadata in a repository."""
 
-_HISTORY = "root_history"
+HISTORY = "root_history"
+"""The folder, among those, of the roots that were trusted one after the other."""
 _NOBODYS = "-"
 """The last part of a target's path that no target has."""
 _CONFIG = UpdaterConfig(max_delegations=8)
@@ -206,7 +207,7 @@ def _metadata_files(directory: Path) -> list[Path]:
     """Roots first, then what says least, the timestamp last; relative."""
     found = [each for each in directory.glob("*.json") if each.name != f"{Root.type}.json"]
     rank = {f"{Snapshot.type}.json": 1, f"{Timestamp.type}.json": 2}
-    history = sorted((directory / _HISTORY).glob("*.json"))
+    history = sorted((directory / HISTORY).glob("*.json"))
     ordered = history + sorted(found, key=lambda each: (rank.get(each.name, 0), each.name))
     return [each.relative_to(directory) for each in ordered]
 

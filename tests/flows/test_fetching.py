@@ -96,7 +96,7 @@ class Published:
             )
 
         return Origin(
-            policy=authenticity.policy(node.layout),
+            policy=authenticity.policies(node.layout),
             readings=tuple(map(reading, servers)),
             digest=self.digest,
         )
