@@ -30,6 +30,7 @@ COMMANDS = {
     "pack": Entry("Making bundles", "Turn a bundle directory into the bundle file."),
     "unpack": Entry("Making bundles", "Turn a bundle file into a bundle directory."),
     "publish": Entry("Making bundles", "Put bundles into a repository."),
+    "export": Entry("Making bundles", "Write bundles of this node for nodes without a network."),
     "trust": Entry("Installing", "Decide whose bundles this node accepts."),
     "repo": Entry("Installing", "Use repositories, and keep your own."),
     "search": Entry("Installing", "Show apps in repositories."),

@@ -164,6 +164,7 @@ COMMANDS = {
     "build": "build FILES/recipe --release 1.0 --key FILES/key --dir FILES/made",
     "sign": "sign FILES/hello-1.0.bundle --key FILES/key",
     "pack": "pack FILES/web-1.0 FILES/web.bundle",
+    "export": "export hello@2.0 set FILES/stick",
     "unpack": "unpack FILES/hello-1.0.bundle FILES/unpacked",
     "key new": "key new --no-passphrase FILES/second",
     "key show": "key show FILES/key",
