@@ -203,7 +203,7 @@ def _contestant(
             fresh_disk(session.workdir) as disk,
             serving(repository, session.workdir / "web", within=inside) as server,
         ):
-            _use(session, disk, repository, server)
+            _use(session, disk, repository, server, inside)
             if previous is not None:
                 run([appb("-q", "install", previous.bundle, root=disk)])
             settle()
@@ -251,10 +251,12 @@ def _publish(session: Session, repository: Path, release: Release) -> None:
     run([appb("-q", "publish", release.bundle, "--repo", repository, "--key", key)])
 
 
-def _use(session: Session, disk: Path, repository: Path, server: Server) -> None:
+def _use(
+    session: Session, disk: Path, repository: Path, server: Server, within: list[str] | None = None
+) -> None:
     """Let a node use the repository, and trust what the bench signs as files too."""
     signing.trust(disk, session.workdir)
-    product.use_repository(disk, repository, server.url)
+    run([_inside(within or [], product.use_repository(disk, repository, server.url))])
 
 
 def _name(session: Session) -> str:

@@ -40,10 +40,10 @@ def appb_json(*words: str | Path, root: Path) -> Any:
     return json.loads(output(appb("--json", *words, root=root)))
 
 
-def use_repository(root: Path, folder: Path, url: str) -> None:
-    """Let a node use the repository of a folder that is served."""
+def use_repository(root: Path, folder: Path, url: str) -> Command:
+    """The command that lets a node use the repository of a folder that is served."""
     digest = hashlib.sha256((folder / "metadata/1.root.json").read_bytes()).hexdigest()
-    run([appb("-q", "repo", "add", "--name", "bench", f"{url}#sha256={digest}", root=root)])
+    return appb("-q", "repo", "add", "--name", "bench", f"{url}#sha256={digest}", root=root)
 
 
 def contestant(workdir: Path) -> Peer:
