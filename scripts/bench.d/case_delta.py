@@ -59,14 +59,14 @@ def _bytes(session: Session) -> Table:
     return table
 
 
-def _row(name: str, size: int, requests: int | None, usage: Usage) -> Row:
+def _row(name: str, size: int, requests: int | None, usage: Usage | None) -> Row:
     talk(f"delta: {name}: {size} bytes")
     return {
         "name": name,
         "fetched_bytes": size,
         "fetched_mb": size,
         "requests": requests,
-        "seconds": usage.seconds,
+        "seconds": usage.seconds if usage else None,
     }
 
 
@@ -114,9 +114,7 @@ def _measure_fetch(fetcher: Fetcher, session: Session, www: Path, work: Path, po
         fetcher.seed("", work, session.old)
         chain = fetcher.fetch(f"file://{www}", work, session.old, session.new)
         said = said_by(chain)
-        return _row(
-            fetcher.name, fetcher.counts_itself(said), None, Usage(seconds=0, cpu_seconds=0)
-        )
+        return _row(fetcher.name, fetcher.counts_itself(said), None, None)
     with serving(www, scratch, registry=port) as server:
         fetcher.seed(server.url, work, session.old)
     with serving(www, scratch, registry=port, port=server.port) as server:
