@@ -15,6 +15,8 @@ Digest = NewType("Digest", str)
 _APP_NAME = re.compile(r"(?=.{1,26}\Z)[a-z][a-z0-9]*(?:-[a-z0-9]+)*", re.ASCII)
 _VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+~_-]{0,62}", re.ASCII)
 _DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
+# Below /var/lib these are the node's own, and not an app's state.
+_RESERVED_APPS = frozenset({"appb", "appbundle"})
 _RESERVED_VERSIONS = frozenset({"current"})
 
 
@@ -33,7 +35,7 @@ def parse_app_name(text: str) -> AppName:
     """Check an app's name: lower-case words joined by single hyphens, at most 26 characters.
 
     Raises:
-        UsageError: It is not such a name.
+        UsageError: It is not such a name, or is a reserved one (`appb`, `appbundle`).
     """
     if not is_app_name(text):
         raise UsageError(
@@ -59,7 +61,7 @@ def parse_version(text: str) -> Version:
 
 def is_app_name(text: str) -> bool:
     """Whether a name found on a disk can be an app's: `lost+found` is none."""
-    return _APP_NAME.fullmatch(text) is not None
+    return _APP_NAME.fullmatch(text) is not None and text not in _RESERVED_APPS
 
 
 def is_version(text: str) -> bool:

@@ -25,6 +25,8 @@ NO_APPS = [
     "a" * 27,
     "a\n",
     "é",
+    "appb",
+    "appbundle",
 ]
 VERSIONS = ["1", "34.0.0", "1.0~rc1+b2_x-y", "v" * 63, "currently"]
 NO_VERSIONS = ["", "current", ".", "..", ".1", "-1", "1/2", "1@2", "1 2", "1\n", "é1", "v" * 64]

@@ -35,7 +35,7 @@ MAX_FRAME = 4 << 20
 MAX_COMPRESSED_FRAME = (4 << 20) + (16 << 10) + 64
 MIN_WINDOW = 1 << 10
 
-NAME = r"(?=.{1,26}\Z)[a-z][a-z0-9]*(-[a-z0-9]+)*"
+NAME = r"(?=.{1,26}\Z)(?!appb(?:undle)?\Z)[a-z][a-z0-9]*(-[a-z0-9]+)*"
 VERSION = r"(?!current\Z)[0-9A-Za-z][0-9A-Za-z.+~_-]{0,62}"
 DIGEST = r"[0-9a-f]{64}"
 NUMBER = r"0|[1-9][0-9]*"
