@@ -82,7 +82,7 @@ def _document(done: "Published", directory: str) -> dict[str, Any]:
                 "version": each.version,
                 "release": each.release,
                 "digest": each.digest,
-                "size": each.size,
+                "size_bytes": each.size,
                 "channels": list(each.channels),
             }
             for each in done.releases

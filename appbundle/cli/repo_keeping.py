@@ -44,8 +44,8 @@ def refresh(session: Session, directory: str, online_key: str | None) -> None:
 
     done = upkeep.refresh(session.context(), where=open_folder(directory, online_key))
     document = {
-        "expires": _when(done.expires),
-        "expiring": {name: _when(end) for name, end in done.expiring.items()},
+        "expires": int(done.expires.timestamp()),
+        "expiring": {name: int(end.timestamp()) for name, end in done.expiring.items()},
         "removed": done.removed,
     } | outcome.document(done.outcome)
     lines = [f"published {', '.join(done.outcome.published)}"] if done.outcome.published else []

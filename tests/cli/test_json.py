@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from appbundle.bundle.settings import Setting
-from tests.crash.support import KEY, Node, make_bundle, run_cli
+from tests.crash.support import KEY, KEY_FILE, Node, make_bundle, run_cli
 from tests.flows.test_build import make_recipe
 from tests.repository.publisher import Publisher, first_root, use
 
@@ -116,6 +116,7 @@ def scene(node: Node, memory: Path, bundle: Bundle, monkeypatch: pytest.MonkeyPa
     declared = (Setting(name="port", type="port", default="80"), Setting(name="key", secret=True))
     make_bundle(files, "set", "1.0", settings=declared)
     make_recipe(files / "recipe")
+    (files / "team").write_bytes(KEY_FILE)
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
     monkeypatch.setenv("APPB_CACHE", str(memory / "cache"))
     monkeypatch.chdir(files)
@@ -170,6 +171,11 @@ COMMANDS = {
     "key show": "key show FILES/key",
     "trust add": "trust add FILES/key.pub --for web-* --valid-after 2020-01-01",
     "trust list": "trust list",
+    "publish": "publish FILES/hello-1.0.bundle --repo FILES/repo --key FILES/team",
+    "repo refresh": "repo refresh FILES/repo",
+    "repo sign": "repo sign FILES/repo --key FILES/team",
+    "repo delegate": "repo delegate FILES/repo web --to FILES/key.pub --key FILES/team",
+    "repo rotate": "repo rotate FILES/repo --root FILES/key.pub --key FILES/team",
     "repo add": "repo add file://FILES/repo#sha256=HASH --name other",
     "repo list": "repo list",
     "repo remove": "repo remove site",
