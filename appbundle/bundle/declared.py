@@ -71,5 +71,6 @@ def _word(value: object) -> str:
 
 def _setting(setting: Setting) -> str:
     kind = ", ".join(setting.choices) or setting.type
-    value = "secret" if setting.secret else f"{setting.default or '(empty)'} ({kind})"
+    secret = f"secret, made of {setting.of}" if setting.of else "secret"
+    value = secret if setting.secret else f"{setting.default or '(empty)'} ({kind})"
     return ": ".join(filter(None, (value, setting.help)))

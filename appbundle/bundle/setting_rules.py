@@ -15,7 +15,7 @@ from appbundle.bundle.settings import Setting, Template
 from appbundle.bundle.tasks import Rollback, Task
 from appbundle.bundle.text import is_harmless
 from appbundle.errors import ManifestError
-from appbundle.names import escape
+from appbundle.names import escape, is_app_name
 
 MAX_SETTINGS = 256
 MAX_VALUE = 4096
@@ -101,11 +101,20 @@ def _setting_problems(setting: Setting) -> Iterator[str]:
         yield "its help has control characters or is too long"
     if setting.secret and (setting.default or setting.type != "text" or setting.choices):
         yield "a secret is a text without default and choices"
+    if (setting.shared or setting.of) and not setting.secret:
+        yield "only a secret is shared, or made of another one"
+    if setting.of and (setting.shared or not _is_reference(setting.of)):
+        yield f"not APP/SETTING of another app: {escape(setting.of)}"
     for value in (*setting.choices, *(() if setting.secret else (setting.default,))):
         why = value_problem(setting, value)
         # A text may be empty until somebody gives it a value.
         if why and not (setting.type == "text" and value == ""):
             yield f"{escape(value)}: {why}"
+
+
+def _is_reference(text: str) -> bool:
+    app, _, name = text.partition("/")
+    return is_app_name(app) and bool(_NAME.fullmatch(name))
 
 
 def value_problem(setting: Setting, value: str) -> str:

@@ -17,6 +17,9 @@ class Setting(
         help: One line.
         secret: Shown nowhere, and given to services as a file of their own.
         choices: The only values, if any are named.
+        shared: Of a secret: other apps may be told a value that is made of it, each its own.
+        of: Of a secret: `APP/SETTING`, another app's shared secret. While the node has that app,
+            and nobody sets another value, it is what is made of that secret for this app.
     """
 
     name: str
@@ -25,6 +28,8 @@ class Setting(
     help: str = ""
     secret: bool = False
     choices: tuple[str, ...] = ()
+    shared: bool = False
+    of: str = ""
 
 
 class Template(

@@ -12,6 +12,7 @@ import os
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 
 import msgspec
@@ -89,7 +90,7 @@ def complete(
     return replace(
         generation,
         settings={name: found for name, found in settings.items() if found},
-        secrets={name: found for name, found in marks.items() if found},
+        secrets=_mark_shared(context.layout, generation, told, marks),
     )
 
 
@@ -155,6 +156,24 @@ def _mark_secrets(
             yield name, f"made {generation.number}"
 
 
+def _mark_shared(
+    layout: Layout, generation: Generation, told: Told, marks: dict[AppName, dict[str, str]]
+) -> dict[AppName, dict[str, str]]:
+    """Mark the secrets that are made of other apps' ones, as long as nobody has set them."""
+    manifests = {name: manifest_of(layout, generation, name, told) for name in marks}
+    shared = {
+        f"{name}/{each.name}": marks[name][each.name]
+        for name, manifest in manifests.items()
+        for each in manifest.settings
+        if each.shared
+    }
+    for name, manifest in manifests.items():
+        for each in manifest.settings:
+            if each.of in shared and not marks[name][each.name].startswith("set "):
+                marks[name][each.name] = f"of {shared[each.of]}"
+    return {name: found for name, found in marks.items() if found}
+
+
 def values_of(manifest: Manifest, given: Mapping[str, str]) -> dict[str, str]:
     """Every setting's text but of secrets, and what else texts may name."""
     return {
@@ -213,6 +232,18 @@ def render(
     layout = context.layout
     previous = layout.generations / str(before.number) if before else None
     digests: dict[AppName, str] = {}
+
+    @cache
+    def secrets_of(name: AppName) -> dict[str, str]:
+        manifest = manifest_of(layout, generation, name, told)
+        own = _secret_values(layout, before, generation, name, wish)
+        return own | {
+            each.name: secrets.make_of(secrets_of(AppName(owner))[key], name)
+            for each in manifest.settings
+            for owner, _, key in [each.of.partition("/")]
+            if each.secret and each.name not in own
+        }
+
     for name in generation.configuration:
         if before and previous and _is_same(before, generation, name):
             rendered.link(directory, previous, name)
@@ -224,7 +255,7 @@ def render(
             tree=trees.get(name, layout.version(name, generation.apps[name])),
             given=generation.settings.get(name, {}),
             marks=generation.secrets.get(name, {}),
-            secrets=_secret_values(layout, before, generation, name, wish),
+            secrets=secrets_of(name),
         )
         digests[name] = _render_app(context, part, directory, previous)
     done = replace(generation, configuration=digests)
@@ -249,6 +280,7 @@ def _secret_values(
 ) -> dict[str, str]:
     old = _origin(layout, before, generation, name)
     had = old.secrets.get(name, {}) if old else {}
+    """An app's secrets, but for those that are to be made of other apps' ones."""
     found = {}
     for key, mark in generation.secrets.get(name, {}).items():
         if wish is not None and wish.app == name and key in wish.secrets:
@@ -257,7 +289,7 @@ def _secret_values(
             found[key] = secrets.read(layout, old.number, name, key)
         elif mark.startswith("kept "):
             found[key] = secrets.kept(layout, name)[key]
-        else:
+        elif not mark.startswith("of "):
             found[key] = secrets.make()
     return found
 

@@ -25,7 +25,7 @@ def widenings(
         A sentence for each opening that is new, sorted; those of apps that are new are all new.
     """
     found: list[str] = []
-    for name in after.serving:
+    for name in sorted({*after.serving, *after.configuration}):
         version = after.apps[name]
         old = before.apps.get(name) if before else None
         if old == version:
@@ -49,6 +49,12 @@ def compare(before: Manifest | None, after: Manifest | None) -> Iterator[str]:
         more = "also " if who in had else ""
         for phrase in confinement.words(entitlements - had.get(who, frozenset())):
             yield f"{after.name} {after.version}: {who} {more}{phrase}"
+    for secret in sorted(_taken(after) - (_taken(before) if before else set())):
+        yield f"{after.name} {after.version}: is told what is made for it of the secret {secret}"
+
+
+def _taken(manifest: Manifest) -> set[str]:
+    return {each.of for each in manifest.settings if each.of}
 
 
 def _openings(manifest: Manifest) -> Iterator[tuple[str, frozenset[str]]]:

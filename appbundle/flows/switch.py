@@ -242,7 +242,7 @@ def widenings(
     Args:
         told: Manifests of versions that are not on disk yet.
     """
-    if not after.serving:
+    if not (after.serving or after.configuration):
         return ()
     from appbundle.flows import permissions
 

@@ -43,7 +43,8 @@ class Generation:
         configuration: For each app with settings, templates or tasks a digest of all that was made
             of them; equal if nothing differs.
         settings: What an administrator has set, by app; never a secret.
-        secrets: For each secret of an app where it is from: `set 3` or `made 3`, in generation 3.
+        secrets: For each secret of an app where it is from: `set 3` or `made 3`, in generation 3;
+            `of made 3` if it is made of another app's.
     """
 
     number: int

@@ -25,6 +25,15 @@ def make() -> str:
     return urlsafe_b64encode(os.urandom(_BYTES)).decode().rstrip("=")
 
 
+def make_of(secret: str, app: str) -> str:
+    """Make what an app is told of another one's secret: HMAC-SHA256 of its name, in base64url."""
+    import hmac
+    from base64 import urlsafe_b64encode
+
+    digest = hmac.digest(secret.encode("utf-8", "surrogateescape"), app.encode(), "sha256")
+    return urlsafe_b64encode(digest).decode().rstrip("=")
+
+
 def path(layout: Layout, generation: int, app: AppName, name: str) -> Path:
     """Where one is."""
     return layout.secrets(generation) / app / name

@@ -112,6 +112,8 @@ def _main() -> None:
     import jinja2.meta
     import jinja2.sandbox
 
+    from appbundle.store.secrets import make_of
+
     class Environment(jinja2.sandbox.ImmutableSandboxedEnvironment):
         def handle_exception(self, source: str | None = None) -> NoReturn:
             """Raise what was raised; a nicer traceback would need files."""
@@ -119,11 +121,13 @@ def _main() -> None:
 
     for name in ("ascii", "latin-1", "unicode-escape", "idna"):
         codecs.lookup(name)
+    make_of("", "")
     question = json.load(sys.stdin)
     _lock_up()
     environment = Environment(
         undefined=jinja2.StrictUndefined, autoescape=False, keep_trailing_newline=True
     )
+    environment.filters["for_app"] = make_of
     secrets: dict[str, str] = question["secrets"]
     values = question["values"] | secrets
     rendered: list[tuple[str, bool]] = []

@@ -383,3 +383,98 @@ def test_snapshot_goes_with_its_version(node: Node, make: Make) -> None:
     node.install(make(3))
     node.remove("hello@2.0")
     assert (elsewhere / "2.0/inner").is_dir()
+
+
+# Secrets of others --------------------------------------------------------------------------------
+
+ACCOUNTS = Template(source="share/accounts.j2", target="share/accounts")
+OWNER: dict[str, Any] = {
+    "settings": (Setting(name="seed", secret=True, shared=True),),
+    "templates": (ACCOUNTS,),
+    "tree": hello("owner")
+    | {"share/accounts.j2": b"{{ seed | for_app('hello') }}\n", "share/accounts": b""},
+}
+TOLD = (Setting(name="token", secret=True, of="owner/seed"),)
+
+
+def account(node: Node) -> str:
+    """What the owner holds to be the app's secret."""
+    return (node.layout.generations / "current/.rendered/owner/share/accounts").read_text().strip()
+
+
+@pytest.fixture
+def both(node: Node, make: Make, memory: Path) -> Node:
+    """A node with an app, and one whose secret it is told of, installed together."""
+    node.install(make_bundle(memory, "owner", "1.0", **OWNER), make(settings=TOLD, templates=()))
+    return node
+
+
+def test_secret_is_made_of_another_apps(both: Node) -> None:
+    """An app is told what is made of a shared secret for it alone; the owner knows the same."""
+    seed = both.layout.secrets(1).joinpath("owner/seed").read_text()
+    assert secret(both) == account(both)
+    assert len(secret(both)) == 43
+    assert secret(both) != seed
+
+
+def test_secret_follows_its_owners(both: Node) -> None:
+    """When the shared secret is made anew, so is what is made of it; going back undoes both."""
+    first = secret(both)
+    settings.change(both.context(), AppName("owner"), {}, unset=("seed",))
+    assert secret(both) == account(both)
+    assert secret(both) != first
+    both.previous()
+    assert secret(both) == first == account(both)
+
+
+def test_secret_that_is_set_is_made_of_nothing(both: Node) -> None:
+    """What an administrator has set stays until it is unset."""
+    first = secret(both)
+    change(both, token="mine")
+    settings.change(both.context(), AppName("owner"), {}, unset=("seed",))
+    assert secret(both) == "mine"
+    change(both, "token")
+    assert secret(both) == account(both) != first
+
+
+def test_owner_may_come_later_and_go(node: Node, make: Make, memory: Path) -> None:
+    """Without the owner a secret is random; once it is there it is of it, and stays when it goes."""
+    node.install(make(settings=TOLD, templates=()))
+    first = secret(node)
+    node.install(make_bundle(memory, "owner", "1.0", **OWNER))
+    second = secret(node)
+    assert second == account(node) != first
+    node.remove("owner")
+    assert secret(node) == second
+
+
+def test_secret_that_is_not_shared_is_not_told(node: Node, make: Make, memory: Path) -> None:
+    """Only what its owner shares is made into secrets of others."""
+    alone = OWNER | {"settings": (Setting(name="seed", secret=True),)}
+    node.install(make_bundle(memory, "owner", "1.0", **alone), make(settings=TOLD, templates=()))
+    assert secret(node) != account(node)
+
+
+def test_being_told_a_secret_is_said(node: Node, make: Make, memory: Path) -> None:
+    """Whoever installs an app is told of whose secret it is told."""
+    owner = make_bundle(memory, "owner", "1.0", **OWNER)
+    told = make(settings=TOLD, templates=())
+    said = run_cli(node, "install", "-n", str(owner), str(told)).stdout
+    assert "hello 1.0: is told what is made for it of the secret owner/seed" in said
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        Setting(name="x", shared=True),
+        Setting(name="x", of="owner/seed"),
+        Setting(name="x", secret=True, shared=True, of="owner/seed"),
+        Setting(name="x", secret=True, of="owner"),
+        Setting(name="x", secret=True, of="../seed"),
+        Setting(name="x", secret=True, of="owner/../seed"),
+    ],
+)
+def test_only_secrets_are_shared(make: Make, wrong: Setting) -> None:
+    """A manifest that shares what is none, or names no app's secret, is refused."""
+    with pytest.raises(ManifestError, match="setting x"):
+        make(settings=(wrong,), templates=())
