@@ -438,7 +438,7 @@ def test_secret_that_is_set_is_made_of_nothing(both: Node) -> None:
 
 
 def test_owner_may_come_later_and_go(node: Node, make: Make, memory: Path) -> None:
-    """Without the owner a secret is random; once it is there it is of it, and stays when it goes."""
+    """Without the owner a secret is random; then it is made of it, and stays when that goes."""
     node.install(make(settings=TOLD, templates=()))
     first = secret(node)
     node.install(make_bundle(memory, "owner", "1.0", **OWNER))
