@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from appbundle.repository.draft import Outcome
+    from appbundle.repository.publishing.draft import Outcome
 
 
 def document(outcome: "Outcome") -> dict[str, Any]:

@@ -58,7 +58,7 @@ def publish_command(
       appb publish nova-api-34.0.0.bundle --repo www --channel edge --key team.key
     """
     from appbundle.flows import publish, sign
-    from appbundle.repository.folder import open_folder
+    from appbundle.repository.publishing.folder import open_folder
     from appbundle.repository.release import parse_channel
 
     done = publish.publish(

@@ -40,7 +40,7 @@ def refresh(session: Session, directory: str, online_key: str | None) -> None:
     that were replaced more than a day ago are removed.
     """
     from appbundle.flows import upkeep
-    from appbundle.repository.folder import open_folder
+    from appbundle.repository.publishing.folder import open_folder
 
     done = upkeep.refresh(session.context(), where=open_folder(directory, online_key))
     document = {
@@ -67,7 +67,7 @@ def sign_(session: Session, directory: str, key: str, online_key: str | None) ->
     days and would not be accepted any more then.
     """
     from appbundle.flows import sign, upkeep
-    from appbundle.repository.folder import open_folder
+    from appbundle.repository.publishing.folder import open_folder
 
     done = upkeep.sign(
         session.context(),
@@ -101,7 +101,7 @@ def delegate(
     """
     from appbundle.flows import sign, upkeep
     from appbundle.names import parse_app_name
-    from appbundle.repository.folder import open_folder
+    from appbundle.repository.publishing.folder import open_folder
 
     if not to:
         raise click.UsageError("--to KEY.pub is missing")
@@ -142,7 +142,7 @@ def rotate(
     new ones as the new root does. Each signer runs `appb repo sign`; with the last one it counts.
     """
     from appbundle.flows import sign, upkeep
-    from appbundle.repository.folder import open_folder
+    from appbundle.repository.publishing.folder import open_folder
 
     done = upkeep.rotate(
         session.context(),

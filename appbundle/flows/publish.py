@@ -9,10 +9,11 @@ from appbundle.errors import ConflictError, KeyNotAllowedError, TrustError, Usag
 from appbundle.flows import authenticity
 from appbundle.flows.context import Context
 from appbundle.names import AppName, Digest, Version
-from appbundle.repository import delegations, folder, keys, online
-from appbundle.repository.draft import Draft, Outcome, changing
-from appbundle.repository.folder import Folder
+from appbundle.repository import delegations, keys
 from appbundle.repository.manifest_patch import make_patch
+from appbundle.repository.publishing import folder, online
+from appbundle.repository.publishing.draft import Draft, Outcome, changing
+from appbundle.repository.publishing.folder import Folder
 from appbundle.repository.release import Patch, Release, bundle_target, digest_prefix, patch_target
 from appbundle.store import frames
 from appbundle.store.source import BundleStream, open_source

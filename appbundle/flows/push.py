@@ -4,9 +4,9 @@ import os
 from pathlib import Path
 
 from appbundle.flows.context import Context
-from appbundle.repository import oci_push
-from appbundle.repository.oci_push import Pushed
 from appbundle.repository.open import open_registry
+from appbundle.repository.registry import push as oci_push
+from appbundle.repository.registry.push import Pushed
 
 
 def push(context: Context, directory: str, url: str, *, everything: bool = False) -> Pushed:

@@ -8,10 +8,11 @@ from datetime import datetime
 from appbundle.errors import KeyNotAllowedError, NotFoundError, TrustError, UsageError
 from appbundle.flows.context import Context
 from appbundle.names import AppName, Version
-from appbundle.repository import delegations, keys, online, upkeep
-from appbundle.repository.draft import Draft, Outcome, changing
-from appbundle.repository.folder import Folder
-from appbundle.repository.roles import Roles, read_roles
+from appbundle.repository import delegations, keys
+from appbundle.repository.publishing import online, upkeep
+from appbundle.repository.publishing.draft import Draft, Outcome, changing
+from appbundle.repository.publishing.folder import Folder
+from appbundle.repository.publishing.roles import Roles, read_roles
 from appbundle.store.source import open_source
 from appbundle.trust import verify
 from appbundle.trust.keys import PublicKey

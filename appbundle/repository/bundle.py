@@ -20,7 +20,7 @@ from appbundle.bundle.manifest import Manifest
 from appbundle.bundle.statement import AREA_STEP, Signed, Statement, parse_statement
 from appbundle.errors import AppbError, CorruptError
 from appbundle.repository.manifest_patch import apply_patch
-from appbundle.repository.transport import Stretch, Transport
+from appbundle.repository.transports.transport import Stretch, Transport
 
 if TYPE_CHECKING:
     # Installing a file must not pay for the import of TUF.

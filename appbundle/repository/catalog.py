@@ -10,7 +10,7 @@ from tuf.api.metadata import Targets
 from appbundle.errors import CorruptError
 from appbundle.names import Digest, Version
 from appbundle.repository.release import Release, newest, sha256_of, stored_path
-from appbundle.repository.transport import Transport
+from appbundle.repository.transports.transport import Transport
 
 ROLE = "catalog"
 TARGET = "catalog/catalog.json"

@@ -8,12 +8,13 @@ from pathlib import Path
 from appbundle.errors import AppbError, ConflictError, NotFoundError, TrustError, UnreachableError
 from appbundle.layout import Layout
 from appbundle.names import AppName
-from appbundle.repository import bindings, clock, configured, delegations, health
+from appbundle.repository import bindings, clock, configured, delegations
 from appbundle.repository.configured import Repository
 from appbundle.repository.keys import policy_of
-from appbundle.repository.mirrors import FAILURES, Mirrors
 from appbundle.repository.open import open_transport
 from appbundle.repository.release import Release, read_releases
+from appbundle.repository.transports import health
+from appbundle.repository.transports.mirrors import FAILURES, Mirrors
 from appbundle.repository.trusted import METADATA, Role, Trusted, trusted
 from appbundle.system import files
 from appbundle.system.lock import lock

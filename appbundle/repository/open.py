@@ -10,11 +10,11 @@ from urllib.parse import unquote, urlsplit
 
 from appbundle.errors import UsageError
 from appbundle.names import escape
-from appbundle.repository.local import LocalTransport
-from appbundle.repository.transport import Transport
+from appbundle.repository.transports.local import LocalTransport
+from appbundle.repository.transports.transport import Transport
 
 if TYPE_CHECKING:
-    from appbundle.repository.registry import Registry
+    from appbundle.repository.registry.api import Registry
 
 _PLAIN = re.compile(r"[!-~]+", re.ASCII)
 _HINT = "https://HOST/PATH, http://HOST/PATH, oci://HOST/PATH or file:///DIRECTORY"
@@ -51,15 +51,15 @@ def open_transport(url: str, *, redirect_hosts: Sequence[str] = ()) -> Transport
 
 def _http(url: str, redirect_hosts: Sequence[str]) -> Transport:
     # Loaded only by nodes that have such a repository.
-    from appbundle.repository.http import HttpTransport
-    from appbundle.repository.http_client import Elsewhere, HttpClient
+    from appbundle.repository.transports.http import HttpTransport
+    from appbundle.repository.transports.http_client import Elsewhere, HttpClient
 
     client = HttpClient(elsewhere=Elsewhere(hosts=frozenset(redirect_hosts)))
     return HttpTransport(url.rstrip("/"), client)
 
 
 def _oci(url: str, redirect_hosts: Sequence[str]) -> Transport:
-    from appbundle.repository.oci import OciTransport
+    from appbundle.repository.registry.transport import OciTransport
 
     return OciTransport(open_registry(url, redirect_hosts=redirect_hosts))
 
@@ -77,8 +77,8 @@ def open_registry(
     Raises:
         UsageError: It is no such address.
     """
-    from appbundle.repository.docker_config import find_credentials
-    from appbundle.repository.registry import Registry, parse_address
+    from appbundle.repository.registry.api import Registry, parse_address
+    from appbundle.repository.registry.docker_config import find_credentials
 
     return Registry(
         parse_address(url),

@@ -22,7 +22,7 @@ from tuf.ngclient.fetcher import FetcherInterface
 from appbundle.errors import NotFoundError
 from appbundle.repository import refusals
 from appbundle.repository.keys import keys_of, threshold_of
-from appbundle.repository.transport import Transport
+from appbundle.repository.transports.transport import Transport
 from appbundle.system import files
 from appbundle.trust.keys import PublicKey
 

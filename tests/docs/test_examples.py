@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from appbundle.repository.docker_config import Credentials
+from appbundle.repository.registry.docker_config import Credentials
 from tests.docs import console
 from tests.docs.place import REPOSITORY, Place
 from tests.repository.docker_registry import docker_registry, htpasswd

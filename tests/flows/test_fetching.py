@@ -18,7 +18,7 @@ from appbundle.names import AppName, Digest, Version
 from appbundle.repository.bundle import RemoteBundle
 from appbundle.repository.manifest_patch import make_patch
 from appbundle.repository.release import Patch, Release, digest_prefix
-from appbundle.repository.transport import Stretch
+from appbundle.repository.transports.transport import Stretch
 from appbundle.store import manifests
 from tests.bundles import Draft, File, Node, Tree, draft, make_node, new_key
 from tests.repository.server import Lie, Memory

@@ -16,8 +16,8 @@ from urllib.parse import quote
 from tuf.api.metadata import TargetFile
 
 from appbundle.errors import AppbError, CorruptError, NotFoundError
-from appbundle.repository.http_client import HttpClient
-from appbundle.repository.ranges import check_status
+from appbundle.repository.transports.http_client import HttpClient
+from appbundle.repository.transports.ranges import check_status
 from appbundle.repository.trusted import METADATA, Trusted, trusted
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import bcrypt
 import pytest
 
-from appbundle.repository.docker_config import Credentials
-from appbundle.repository.registry import Registry, parse_address
+from appbundle.repository.registry.api import Registry, parse_address
+from appbundle.repository.registry.docker_config import Credentials
 
 _PROGRAM = shutil.which("docker-registry")
 needs_registry = pytest.mark.skipif(_PROGRAM is None, reason="docker-registry is not installed")

@@ -20,9 +20,9 @@ from appbundle.names import Digest
 from appbundle.repository import configured
 from appbundle.repository.addition import FIRST_ROOT
 from appbundle.repository.configured import Repository
-from appbundle.repository.folder import Folder, open_folder
-from appbundle.repository.local import LocalTransport
-from appbundle.repository.transport import Transport
+from appbundle.repository.publishing.folder import Folder, open_folder
+from appbundle.repository.transports.local import LocalTransport
+from appbundle.repository.transports.transport import Transport
 from appbundle.trust.sshsig import Signer
 from tests.crash.support import KEY
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from appbundle.errors import NotFoundError
-from appbundle.repository.transport import Stretch
+from appbundle.repository.transports.transport import Stretch
 
 Lie = Callable[[Iterator[bytes]], Iterator[bytes]]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from appbundle.errors import AppbError, UnsupportedError, UsageError
-from appbundle.repository.docker_config import Credentials, find_credentials
+from appbundle.repository.registry.docker_config import Credentials, find_credentials
 from appbundle.system.process import ProgramError
 
 HOST = "registry.example:5000"

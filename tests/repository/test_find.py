@@ -15,8 +15,9 @@ from appbundle.errors import (
 )
 from appbundle.layout import Layout
 from appbundle.names import AppName, Digest
-from appbundle.repository import bindings, configured, find, health
+from appbundle.repository import bindings, configured, find
 from appbundle.repository.configured import Repository
+from appbundle.repository.transports import health
 from tests.crash.support import NOW
 from tests.repository.simulator import Simulator
 

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator, Sequence
 import pytest
 
 from appbundle.errors import CorruptError, NotFoundError, UnreachableError
-from appbundle.repository import ranges
 from appbundle.repository.open import open_transport
-from appbundle.repository.transport import Stretch
+from appbundle.repository.transports import ranges
+from appbundle.repository.transports.transport import Stretch
 from tests.repository.web import Answers, Request, answer, serving
 
 CONTENT = random.Random(1).randbytes(300_000)

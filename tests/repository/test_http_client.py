@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from appbundle.errors import CorruptError, UnreachableError
-from appbundle.repository import http_client
-from appbundle.repository.http_client import Elsewhere, HttpClient, Pace, origin
+from appbundle.repository.transports import http_client
+from appbundle.repository.transports.http_client import Elsewhere, HttpClient, Pace, origin
 from tests.repository.web import Request, answer, serving
 
 SECRET = {"Authorization": "Basic c2VjcmV0"}

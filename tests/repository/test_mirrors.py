@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from appbundle.errors import AppbError, CorruptError, NotFoundError, UnreachableError
-from appbundle.repository.local import LocalTransport
-from appbundle.repository.mirrors import Mirrors
-from appbundle.repository.transport import Stretch
+from appbundle.repository.transports.local import LocalTransport
+from appbundle.repository.transports.mirrors import Mirrors
+from appbundle.repository.transports.transport import Stretch
 
 CONTENT = bytes(range(200))
 WANTED = (Stretch(3, 50), Stretch(60, 40))

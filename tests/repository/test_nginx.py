@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from appbundle.errors import CorruptError, NotFoundError, UnreachableError
-from appbundle.repository import ranges
 from appbundle.repository.open import open_transport
-from appbundle.repository.transport import Stretch
+from appbundle.repository.transports import ranges
+from appbundle.repository.transports.transport import Stretch
 from tests.repository.certificate import self_signed
 from tests.repository.nginx import needs_nginx, nginx
 

@@ -18,14 +18,14 @@ from appbundle.errors import (
     UsageError,
 )
 from appbundle.names import Digest
-from appbundle.repository import registry_upload
-from appbundle.repository.docker_config import Credentials
-from appbundle.repository.http_client import Response
-from appbundle.repository.oci import OciTransport
-from appbundle.repository.oci_push import Pushed, push
-from appbundle.repository.registry import Registry, parse_address
-from appbundle.repository.registry_upload import has_blob, upload_blob, upload_bytes
-from appbundle.repository.transport import Stretch
+from appbundle.repository.registry import upload as registry_upload
+from appbundle.repository.registry.api import Registry, parse_address
+from appbundle.repository.registry.docker_config import Credentials
+from appbundle.repository.registry.push import Pushed, push
+from appbundle.repository.registry.transport import OciTransport
+from appbundle.repository.registry.upload import has_blob, upload_blob, upload_bytes
+from appbundle.repository.transports.http_client import Response
+from appbundle.repository.transports.transport import Stretch
 from tests.crash.support import memory_directory
 from tests.repository.certificate import self_signed
 from tests.repository.cutting import cutting

@@ -21,8 +21,8 @@ from appbundle.flows import sign
 from appbundle.names import AppName
 from appbundle.repository import catalog
 from appbundle.repository.manifest_patch import apply_patch
+from appbundle.repository.publishing.roles import read_roles
 from appbundle.repository.release import newest
-from appbundle.repository.roles import read_roles
 from appbundle.system.lock import lock
 from appbundle.trust import keys
 from tests.bundles import new_key, picture

@@ -11,13 +11,18 @@ import pytest
 
 from appbundle.errors import AppbError, CorruptError, DeniedError, UnreachableError
 from appbundle.names import Digest
-from appbundle.repository import registry_upload
-from appbundle.repository.docker_config import Credentials
-from appbundle.repository.oci import METADATA_TYPE, OciTransport, describe, encode_manifest
-from appbundle.repository.registry import Registry, parse_address
-from appbundle.repository.registry_access import parse_challenges
-from appbundle.repository.registry_upload import upload_blob
-from appbundle.repository.transport import Stretch
+from appbundle.repository.registry import upload as registry_upload
+from appbundle.repository.registry.access import parse_challenges
+from appbundle.repository.registry.api import Registry, parse_address
+from appbundle.repository.registry.docker_config import Credentials
+from appbundle.repository.registry.transport import (
+    METADATA_TYPE,
+    OciTransport,
+    describe,
+    encode_manifest,
+)
+from appbundle.repository.registry.upload import upload_blob
+from appbundle.repository.transports.transport import Stretch
 from tests.repository.web import Request, Web, answer, serving
 
 FILE = b'{"signed": {}}'

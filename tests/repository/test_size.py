@@ -6,9 +6,10 @@ import pytest
 from tuf.api.metadata import Metadata, MetaFile, Snapshot, Timestamp
 
 from appbundle.names import AppName
-from appbundle.repository import delegations, online
-from appbundle.repository.draft import Draft, changing
+from appbundle.repository import delegations
 from appbundle.repository.keys import sign
+from appbundle.repository.publishing import online
+from appbundle.repository.publishing.draft import Draft, changing
 from tests.bundles import new_key, picture
 from tests.crash.support import KEY, make_bundle
 from tests.repository.publisher import Publisher

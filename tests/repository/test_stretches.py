@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appbundle.repository.stretches import behind, cut, join, split
-from appbundle.repository.transport import Stretch
+from appbundle.repository.transports.stretches import behind, cut, join, split
+from appbundle.repository.transports.transport import Stretch
 
 CONTENT = bytes(range(256)) * 2
 

@@ -22,8 +22,8 @@ from appbundle.errors import (
     UnsignedMetadataError,
 )
 from appbundle.names import AppName
-from appbundle.repository.local import LocalTransport
 from appbundle.repository.release import read_releases
+from appbundle.repository.transports.local import LocalTransport
 from appbundle.repository.trusted import Role, trusted
 from tests.repository.simulator import Key, Simulator
 

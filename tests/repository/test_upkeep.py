@@ -14,7 +14,7 @@ from appbundle.flows import upkeep
 from appbundle.flows.upkeep import Holders, Signed
 from appbundle.names import AppName
 from appbundle.repository.expiry import at
-from appbundle.repository.roles import Roles, read_roles
+from appbundle.repository.publishing.roles import Roles, read_roles
 from appbundle.trust.keys import PrivateKey
 from appbundle.trust.sshsig import Signer
 from tests.bundles import new_key

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from appbundle.errors import CorruptError, NotFoundError, UnreachableError
 from appbundle.names import escape
-from appbundle.repository.transport import Stretch
+from appbundle.repository.transports.transport import Stretch
 
 _PIECE_BYTES = 1 << 18
 # A named pipe must not make the reader wait.

@@ -9,7 +9,7 @@ import msgspec
 
 from appbundle.repository import catalog
 from appbundle.repository.expiry import SOON, at
-from appbundle.repository.roles import Roles
+from appbundle.repository.publishing.roles import Roles
 
 _GRACE_S = 86_400
 """A reader that began before a change still finds the files of the old state so long after it."""

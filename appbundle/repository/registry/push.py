@@ -17,7 +17,8 @@ import msgspec
 
 from appbundle.errors import ConflictError, CorruptError, NotFoundError
 from appbundle.names import Digest, escape
-from appbundle.repository.oci import (
+from appbundle.repository.registry.api import Descriptor, Registry
+from appbundle.repository.registry.transport import (
     EMPTY,
     METADATA_TYPE,
     TARGETS_TYPE,
@@ -27,8 +28,7 @@ from appbundle.repository.oci import (
     encode_manifest,
     tag_of,
 )
-from appbundle.repository.registry import Descriptor, Registry
-from appbundle.repository.registry_upload import (
+from appbundle.repository.registry.upload import (
     Read,
     has_blob,
     upload_blob,

@@ -14,8 +14,9 @@ import msgspec
 
 from appbundle.errors import CorruptError, NotFoundError, UnreachableError, UsageError
 from appbundle.names import Digest, escape
-from appbundle.repository.docker_config import Credentials
-from appbundle.repository.http_client import (
+from appbundle.repository.registry.access import Access
+from appbundle.repository.registry.docker_config import Credentials
+from appbundle.repository.transports.http_client import (
     SILENCE_S,
     Elsewhere,
     HttpClient,
@@ -23,7 +24,6 @@ from appbundle.repository.http_client import (
     join,
     origin,
 )
-from appbundle.repository.registry_access import Access
 
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 MAX_MANIFEST = 4 << 20

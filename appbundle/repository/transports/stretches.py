@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from appbundle.repository.transport import Stretch
+from appbundle.repository.transports.transport import Stretch
 
 
 def span_of(stretches: Sequence[Stretch]) -> Stretch:

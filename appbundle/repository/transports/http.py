@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 from appbundle.errors import UnreachableError
-from appbundle.repository.http_client import HttpClient, Response
-from appbundle.repository.ranges import Remote, check_status, read_stretches
-from appbundle.repository.transport import Stretch
+from appbundle.repository.transports.http_client import HttpClient, Response
+from appbundle.repository.transports.ranges import Remote, check_status, read_stretches
+from appbundle.repository.transports.transport import Stretch
 
 _ATTEMPTS = 2
 

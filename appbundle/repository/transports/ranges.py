@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from itertools import islice
 
 from appbundle.errors import AppbError, CorruptError, NotFoundError, UnreachableError
-from appbundle.repository.http_client import Response
-from appbundle.repository.stretches import behind, cut, join, span_of, split
-from appbundle.repository.transport import Stretch
+from appbundle.repository.transports.http_client import Response
+from appbundle.repository.transports.stretches import behind, cut, join, span_of, split
+from appbundle.repository.transports.transport import Stretch
 
 OK, PARTIAL = 200, 206
 _MISSING = frozenset({403, 404, 410})

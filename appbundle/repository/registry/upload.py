@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 from appbundle.errors import CorruptError, NotFoundError, UnreachableError
 from appbundle.names import Digest
-from appbundle.repository.http_client import Response
-from appbundle.repository.registry import MANIFEST_TYPE, Registry
+from appbundle.repository.registry.api import MANIFEST_TYPE, Registry
+from appbundle.repository.transports.http_client import Response
 
 CHUNK_BYTES = 16 << 20
 """What goes in one request: in memory once, and less than what proxies let pass."""

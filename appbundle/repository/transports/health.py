@@ -5,7 +5,7 @@ It is forgotten after a day, so that one which is only no longer updated is not 
 
 from pathlib import Path
 
-from appbundle.repository.mirrors import Mirrors
+from appbundle.repository.transports.mirrors import Mirrors
 from appbundle.system import files
 
 _FILE = "good-mirror"

@@ -12,12 +12,13 @@ from tuf.api.metadata import Metadata, MetaFile, Snapshot, Targets, Timestamp
 
 from appbundle.errors import CorruptError
 from appbundle.names import AppName
-from appbundle.repository import catalog, folder
+from appbundle.repository import catalog
 from appbundle.repository.expiry import ends_soon, expires
-from appbundle.repository.folder import Folder
 from appbundle.repository.keys import sign
+from appbundle.repository.publishing import folder
+from appbundle.repository.publishing.folder import Folder
+from appbundle.repository.publishing.roles import Roles
 from appbundle.repository.release import read_releases, target_file
-from appbundle.repository.roles import Roles
 from appbundle.trust.sshsig import Signer
 
 SUMMARY = "x-appb-summary"

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Collection
 
-from appbundle.repository.folder import Folder
+from appbundle.repository.publishing.folder import Folder
 from appbundle.system import files
 from appbundle.trust import keys
 from appbundle.trust.keys import PrivateKey, PublicKey

@@ -13,8 +13,8 @@ from urllib.parse import urlencode
 import msgspec
 
 from appbundle.errors import CorruptError, DeniedError
-from appbundle.repository.docker_config import Credentials
-from appbundle.repository.http_client import HttpClient, Origin, Response, origin
+from appbundle.repository.registry.docker_config import Credentials
+from appbundle.repository.transports.http_client import HttpClient, Origin, Response, origin
 
 _MAX_CHALLENGE = 4096
 _MAX_TOKEN = 64 << 10

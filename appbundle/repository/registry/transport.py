@@ -16,10 +16,10 @@ import msgspec
 
 from appbundle.errors import CorruptError, DeniedError, NotFoundError, UnreachableError
 from appbundle.names import Digest, escape
-from appbundle.repository.http_client import Response
-from appbundle.repository.ranges import Remote, read_stretches
-from appbundle.repository.registry import MANIFEST_TYPE, Descriptor, Registry
-from appbundle.repository.transport import Stretch
+from appbundle.repository.registry.api import MANIFEST_TYPE, Descriptor, Registry
+from appbundle.repository.transports.http_client import Response
+from appbundle.repository.transports.ranges import Remote, read_stretches
+from appbundle.repository.transports.transport import Stretch
 
 METADATA_TYPE = "application/vnd.appbundle.metadata.v1+json"
 TARGETS_TYPE = "application/vnd.appbundle.targets.v1"

@@ -9,8 +9,8 @@ from tuf.api.serialization import DeserializationError
 
 from appbundle.errors import BadSignatureError, CorruptError
 from appbundle.names import AppName, Version
-from appbundle.repository.folder import Folder
 from appbundle.repository.keys import is_signed
+from appbundle.repository.publishing.folder import Folder
 from appbundle.repository.release import Release, read_releases
 
 _HINT = "the folder was damaged or changed: copy it back from where it is served or backed up"

@@ -12,13 +12,14 @@ from tuf.api.metadata import Delegations, Metadata, Root, Targets
 
 from appbundle.errors import NotFoundError
 from appbundle.names import AppName, Version
-from appbundle.repository import catalog, delegations, folder, online
+from appbundle.repository import catalog, delegations
 from appbundle.repository.expiry import expires
-from appbundle.repository.folder import Folder
 from appbundle.repository.keys import count_signatures, is_signed, keys_of, sign, threshold_of
-from appbundle.repository.publication import SUMMARY, Publication, Role
+from appbundle.repository.publishing import folder, online
+from appbundle.repository.publishing.folder import Folder
+from appbundle.repository.publishing.publication import SUMMARY, Publication, Role
+from appbundle.repository.publishing.roles import Roles, parse, read_roles
 from appbundle.repository.release import Release, encode_releases, read_releases
-from appbundle.repository.roles import Roles, parse, read_roles
 from appbundle.system.lock import lock
 from appbundle.trust.keys import PublicKey
 from appbundle.trust.sshsig import Signer

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Sequence
 
 from appbundle.errors import AppbError, CorruptError, NotFoundError, UnreachableError
-from appbundle.repository.stretches import behind
-from appbundle.repository.transport import Stretch, Transport
+from appbundle.repository.transports.stretches import behind
+from appbundle.repository.transports.transport import Stretch, Transport
 
 FAILURES = (CorruptError, NotFoundError, UnreachableError)
 """What may be otherwise elsewhere."""

@@ -1,0 +1,1 @@
+"""An OCI registry that holds a repository: its API, reading, and pushing."""
