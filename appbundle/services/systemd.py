@@ -182,7 +182,8 @@ class Systemd:
     def stop(self, instance: Instance) -> None:
         """Stop it with its sockets and wait until it has ended."""
         try:
-            self._act("stop", instance)
+            # They would close by themselves, but nobody could wait for it.
+            self._act("stop", instance, *self._sockets(_unit(instance)))
         except ServiceFailedError:
             # It went with its unit, or with a socket that it required.
             if self.observe([instance])[instance].state is not State.ABSENT:
@@ -327,22 +328,21 @@ class Systemd:
         return True
 
     def _startable(self, key: Key) -> list[str]:
-        """What is enabled for a service: its timer, or itself and its sockets."""
-        stem = units.unit_name(key.app, key.service, kind="")
-        timer = f"{stem}timer"
+        """What is enabled for a service: its timer, or itself; its sockets come with it."""
+        timer = units.unit_name(key.app, key.service, kind="timer")
         if (self._directory / timer).exists():
             return [timer]
-        return [f"{stem}service", *self._sockets(f"{stem}service")]
+        return [units.unit_name(key.app, key.service)]
 
     def _sockets(self, service: str) -> list[str]:
         """The units of the sockets that are a service unit's own."""
         own = self._directory.glob(f"{service.removesuffix('service')}*socket")
         return sorted(path.name for path in own if _belongs(path, service))
 
-    def _act(self, verb: str, instance: Instance) -> None:
+    def _act(self, verb: str, instance: Instance, *more: str) -> None:
         name = _unit(instance)
         try:
-            self._systemctl(verb, "--", name)
+            self._systemctl(verb, "--", name, *more)
         except process.ProgramError as error:
             raise ServiceFailedError(
                 f"{instance} did not {verb}: {self._why(instance) or error.what}",

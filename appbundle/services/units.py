@@ -295,8 +295,10 @@ def _limits(service: Service) -> Iterator[str]:
 def _socket_unit(name: str, socket: Socket, place: Place) -> Iterator[str]:
     yield "[Unit]"
     yield f"Description=socket {socket.name} of {name.removesuffix('.service')}"
-    # Whoever stops the service means its port too; a restart is no stop, and keeps it.
-    yield f"StopPropagatedFrom={name}"
+    # Whoever stops the service means its port too; a restart is no stop, and keeps it. So nothing
+    # else may need the socket. StopPropagatedFrom= would do up to systemd 253 only: from then on a
+    # restart closes it.
+    yield "StopWhenUnneeded=yes"
     yield ""
     yield "[Socket]"
     yield f"ListenStream={_plain(socket.listen)}"
@@ -308,9 +310,6 @@ def _socket_unit(name: str, socket: Socket, place: Place) -> Iterator[str]:
         yield "SocketMode=0666"
     else:
         yield "NoDelay=yes"
-    yield ""
-    yield "[Install]"
-    yield "WantedBy=sockets.target"
 
 
 def _timer_unit(service: Service, place: Place) -> Iterator[str]:

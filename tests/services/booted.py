@@ -1,6 +1,6 @@
-"""A node with a booted systemd of its own, in a container over this machine's own files.
+"""A node with a booted systemd of its own, in a container over this machine's or another's files.
 
-Overlay: everything of this machine is there, and nothing of it changes. Only PID 1 is new.
+Overlay: everything of the tree below is there, and nothing of it changes. Only PID 1 is new.
 """
 
 from __future__ import annotations
@@ -14,14 +14,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-BOOT_S = 60.0
+BOOT_S, END_S = 60.0, 20.0
 REPOSITORY = Path(__file__).resolve().parents[2]
-APPB = (sys.executable, "-m", "appbundle")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,19 +37,29 @@ class Said:
         return json.loads(self.stdout)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Booted:
     """A running node.
 
     Args:
-        pid: Of its PID 1, on this machine.
         root: Its files, from here.
         scratch: A directory that both see at the same path.
+        python: What runs appb in the node.
+        container: The command that boots it, and ends with it.
+        pid: Of its PID 1, on this machine.
     """
 
-    pid: int
     root: Path
     scratch: Path
+    python: str
+    container: Sequence[str]
+    pid: int = 0
+    _process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def appb_words(self) -> tuple[str, ...]:
+        """What a command line of `appb` begins with, in the node."""
+        return (self.python, "-m", "appbundle")
 
     @property
     def prefix(self) -> tuple[str, ...]:
@@ -82,7 +91,7 @@ class Booted:
 
     def appb(self, *arguments: str, check: bool = True, timeout_s: float = 120) -> Said:
         """Run `appb` in the node."""
-        return self.run(*APPB, *arguments, check=check, timeout_s=timeout_s)
+        return self.run(*self.appb_words, *arguments, check=check, timeout_s=timeout_s)
 
     def systemctl(self, *arguments: str, check: bool = True) -> str:
         """Run `systemctl` in the node and give what it prints."""
@@ -100,6 +109,34 @@ class Booted:
             if said.status == 0:
                 return [int(word) for word in said.stdout.split()]
         return []
+
+    def boot(self) -> None:
+        """Boot it, and wait until it is up."""
+        console = self.scratch / "console"
+        with console.open("wb") as log:
+            self._process = subprocess.Popen(
+                self.container, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+        self.pid = _init_of(self._process, console)
+        _wait_running(self, console)
+
+    def reboot(self) -> None:
+        """Shut it down and boot it again; its disk stays."""
+        self.systemctl("reboot", check=False)
+        self.end(asked=True)
+        self.boot()
+
+    def end(self, *, asked: bool = False) -> None:
+        """Shut it down, unless it was asked to already."""
+        if self._process is None:
+            return
+        if not asked:
+            self._process.send_signal(signal.SIGTERM)
+        try:
+            self._process.wait(timeout=END_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
 
     def reset(self) -> None:
         """Remove every app and all that a test has left, so that the next finds an empty node."""
@@ -123,54 +160,54 @@ def why_not() -> str:
 
 
 @contextlib.contextmanager
-def booted(*binds: str) -> Iterator[Booted]:
+def booted(
+    *binds: str,
+    tree: Path = Path("/"),
+    python: str = sys.executable,
+    prepare: Callable[[Path], None] = lambda root: None,
+) -> Iterator[Booted]:
     """Boot a node, and shut it down.
 
     Args:
         binds: What it shares with this machine, each as systemd-nspawn(1) takes it for --bind; all
             else that it writes is in memory.
+        tree: Its files; nothing in it is changed.
+        python: An interpreter of it that has what appb needs.
+        prepare: Called with the node's root before it is booted.
     """
     with tempfile.TemporaryDirectory(prefix="appb-node-") as place, contextlib.ExitStack() as stack:
         base = Path(place)
         base.chmod(0o755)
-        layers, merged = base / "layers", base / "merged"
-        layers.mkdir()
-        merged.mkdir()
-        _mount(stack, layers, "-t", "tmpfs", "-o", "mode=0755", "tmpfs")
-        for name in ("upper", "work"):
-            (layers / name).mkdir()
-        options = f"lowerdir=/,upperdir={layers}/upper,workdir={layers}/work"
-        _mount(stack, merged, "-t", "overlay", "-o", options, "overlay")
-        scratch = base / "scratch"
+        merged, scratch = _lay_over(stack, base, tree), base / "scratch"
         scratch.mkdir()
         shutil.rmtree(merged / "apps", ignore_errors=True)
-        log = stack.enter_context((base / "console").open("wb"))
-        groups = _own_groups(stack, base.name)
-        process = subprocess.Popen(
-            [
-                *("/bin/sh", "-c", _JOIN, "sh", *map(str, groups), "--"),
-                *("systemd-nspawn", f"--directory={merged}", "--register=no", "--keep-unit"),
-                "--private-network",
-                *(
-                    "--console=pipe",
-                    f"--bind={scratch}",
-                    "--quiet",
-                    # Inside, /tmp is another one, and the tests may lie there.
-                    f"--bind={REPOSITORY}",
-                    f"--bind={Path(sys.prefix)}",
-                    *(f"--bind={each}" for each in binds),
-                    "--kill-signal=SIGRTMIN+3",
-                ),
-                *("/bin/sh", "-c", "exec /lib/systemd/systemd"),
-            ],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
+        prepare(merged)
+        # Inside, /tmp is another one, and the tests may lie there.
+        shown = [scratch, REPOSITORY, *([sys.prefix] if tree == Path("/") else []), *binds]
+        container = (
+            *("/bin/sh", "-c", _JOIN, "sh", *map(str, _own_groups(stack, base.name)), "--"),
+            *("systemd-nspawn", f"--directory={merged}", "--register=no", "--keep-unit"),
+            *("--private-network", "--console=pipe", "--quiet", "--kill-signal=SIGRTMIN+3"),
+            *(f"--bind={each}" for each in shown),
+            *("/bin/sh", "-c", "exec /lib/systemd/systemd"),
         )
-        stack.callback(_end, process)
-        node = Booted(_init_of(process), merged, scratch)
-        _wait_running(node, base / "console")
+        node = Booted(merged, scratch, python, container)
+        stack.callback(node.end)
+        node.boot()
         yield node
+
+
+def _lay_over(stack: contextlib.ExitStack, base: Path, tree: Path) -> Path:
+    """Show a tree at another place, where it may be changed."""
+    layers, merged = base / "layers", base / "merged"
+    layers.mkdir()
+    merged.mkdir()
+    _mount(stack, layers, "-t", "tmpfs", "-o", "mode=0755", "tmpfs")
+    for name in ("upper", "work"):
+        (layers / name).mkdir()
+    options = f"lowerdir={tree},upperdir={layers}/upper,workdir={layers}/work"
+    _mount(stack, merged, "-t", "overlay", "-o", options, "overlay")
+    return merged
 
 
 _JOIN = 'while [ "$1" != -- ]; do echo $$ > "$1/cgroup.procs"; shift; done; shift; exec "$@"'
@@ -197,7 +234,7 @@ def _mount(stack: contextlib.ExitStack, target: Path, *words: str) -> None:
     stack.callback(lambda: subprocess.run(["umount", "-Rl", target], check=False))
 
 
-def _init_of(process: subprocess.Popen[bytes]) -> int:
+def _init_of(process: subprocess.Popen[bytes], console: Path) -> int:
     deadline = time.monotonic() + BOOT_S
     while time.monotonic() < deadline and process.poll() is None:
         said = subprocess.run(
@@ -208,7 +245,7 @@ def _init_of(process: subprocess.Popen[bytes]) -> int:
                 if os.readlink(f"/proc/{word}/exe").endswith("/systemd"):
                     return int(word)
         time.sleep(0.1)
-    raise AssertionError("no systemd was started")
+    raise AssertionError(f"no systemd was started: {console.read_text(errors='replace')}")
 
 
 def _wait_running(node: Booted, console: Path) -> None:
@@ -220,15 +257,6 @@ def _wait_running(node: Booted, console: Path) -> None:
             return
         time.sleep(0.2)
     raise AssertionError(f"the node is {state or 'dead'}: {console.read_text(errors='replace')}")
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    process.send_signal(signal.SIGTERM)
-    try:
-        process.wait(timeout=20)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 20) -> bool:

@@ -1,6 +1,8 @@
 """One booted node for all tests of services; each starts with an empty one."""
 
-from collections.abc import Iterator
+import contextlib
+import functools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +10,7 @@ import pytest
 
 from appbundle.bundle.services import Service
 from tests.crash.support import KEY
-from tests.services import apps
+from tests.services import apps, trees
 from tests.services.booted import Booted, Said, booted, why_not
 
 
@@ -33,21 +35,39 @@ class Fleet:
         return said.stdout.strip()
 
 
+on_every_systemd = pytest.mark.parametrize(
+    "fleet", ["", pytest.param("trixie", marks=pytest.mark.network)], indirect=True
+)
+"""Runs a test on Debian 13's systemd, too."""
+
+
 @pytest.fixture(scope="session")
-def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    """Boot a systemd once."""
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tests' server."""
+    return apps.compile_server(tmp_path_factory.mktemp("server"))
+
+
+@pytest.fixture(scope="session")
+def fleets(program: Path) -> Iterator[Callable[[str], Fleet]]:
+    """Give a booted node by the suite of its Debian, empty for this machine's own files."""
     if reason := why_not():
         pytest.skip(reason)
-    program = apps.compile_server(tmp_path_factory.mktemp("server"))
-    with booted() as node:
-        key = node.scratch / "team.pub"
-        key.write_text(f"{KEY.public.line}\n")
-        yield Fleet(node, program)
+    with contextlib.ExitStack() as stack:
+
+        @functools.cache
+        def boot(suite: str) -> Fleet:
+            how = booted(tree=trees.trixie(), python="/usr/bin/python3") if suite else booted()
+            node = stack.enter_context(how)
+            (node.scratch / "team.pub").write_text(f"{KEY.public.line}\n")
+            return Fleet(node, program)
+
+        yield boot
 
 
 @pytest.fixture
-def fleet(machine: Fleet) -> Iterator[Fleet]:
-    """The booted node, trusting the tests' key, with nothing on it."""
-    machine.node.appb("trust", "add", str(machine.node.scratch / "team.pub"), check=False)
-    yield machine
-    machine.node.reset()
+def fleet(fleets: Callable[[str], Fleet], request: pytest.FixtureRequest) -> Iterator[Fleet]:
+    """A booted node, trusting the tests' key, with nothing on it."""
+    found = fleets(getattr(request, "param", ""))
+    found.node.appb("trust", "add", str(found.node.scratch / "team.pub"), check=False)
+    yield found
+    found.node.reset()

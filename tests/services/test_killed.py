@@ -6,7 +6,6 @@ import shutil
 import pytest
 
 from tests.services.apps import web
-from tests.services.booted import APPB
 from tests.services.conftest import Fleet
 
 pytestmark = [
@@ -24,7 +23,7 @@ def dies(fleet: Fleet, kind: str, number: int) -> bool:
     """Switch, and die at a call; false if it did not come to it."""
     inject = f"inject={kind}:signal=KILL:when={number}"
     strace = ("strace", "-qq", "-o", "/dev/null", "-e", f"trace={kind}", "-e", inject)
-    said = fleet.node.run(*strace, *APPB, "switch", "web@2.0")
+    said = fleet.node.run(*strace, *fleet.node.appb_words, "switch", "web@2.0")
     assert said.status in (0, 137, -9), said
     return said.status != 0
 

@@ -5,7 +5,7 @@ import pytest
 from appbundle.bundle.services import Health, Service, Socket
 from appbundle.bundle.settings import Setting, Template
 from tests.services.apps import web
-from tests.services.conftest import Fleet
+from tests.services.conftest import Fleet, on_every_systemd
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
 
@@ -22,6 +22,7 @@ def showing(change: str = "overlap") -> Service:
 
 
 @pytest.mark.parametrize("change", ["overlap", "restart", "reload"])
+@on_every_systemd
 def test_service_sees_rendered_files(fleet: Fleet, change: str) -> None:
     """A service has the current generation's files, after `set`, and again after going back."""
     fleet.install(showing(change), settings=(TITLE,), templates=(TEMPLATE,), files=FILES)
@@ -93,6 +94,7 @@ def test_bad_setting_goes_back_by_itself(fleet: Fleet) -> None:
     assert fleet.node.appb("get", "web", "mode").stdout == "ok\n"
 
 
+@on_every_systemd
 def test_secret_is_a_credential(fleet: Fleet) -> None:
     """A service has its secret as a file; nobody else has, and no command line or unit tells it."""
     service = web(argv=("/bin/server", "--credential", "token"))
@@ -113,6 +115,7 @@ def test_secret_is_a_credential(fleet: Fleet) -> None:
         assert "sesame" not in fleet.node.run(*command.split()).stdout, command
 
 
+@on_every_systemd
 def test_secret_in_a_file_is_the_users_own(fleet: Fleet) -> None:
     """A template with a secret is readable for the service, and for no other user."""
     service = showing()

@@ -18,7 +18,7 @@ from tests.crash.support import Node
 from tests.services import apps
 from tests.services.apps import web
 from tests.services.booted import Said
-from tests.services.conftest import Fleet
+from tests.services.conftest import Fleet, on_every_systemd
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
 
@@ -70,6 +70,7 @@ def state(fleet: Fleet) -> str:
     return fleet.node.run("cat", "/var/lib/web/data").stdout.strip()
 
 
+@on_every_systemd
 def test_way_back_with_state(fleet: Fleet) -> None:
     """The state is as it was when the old release was left; the loss must be accepted."""
     first(fleet)
@@ -93,6 +94,7 @@ def test_way_back_without_state(fleet: Fleet) -> None:
     assert fleet.get() == "two"
 
 
+@on_every_systemd
 def test_task_is_confined_as_the_services_user(fleet: Fleet) -> None:
     """What a task writes is its app's, and no unit of it is left."""
     first(fleet)
@@ -101,6 +103,7 @@ def test_task_is_confined_as_the_services_user(fleet: Fleet) -> None:
     assert "task" not in fleet.node.systemctl("list-units", "--all", "web*")
 
 
+@on_every_systemd
 def test_failed_migration_switches_nothing(fleet: Fleet) -> None:
     """The old release never stops; the code is 30, and the generation tells why."""
     first(fleet)
@@ -192,10 +195,10 @@ def test_interrupted_restore_goes_on(fleet: Fleet) -> None:
     assert fleet.get() == "one"
 
 
-def test_task_under_the_embedded_supervisor(memory: Path, node: Node, machine: Fleet) -> None:
+def test_task_under_the_embedded_supervisor(memory: Path, node: Node, program: Path) -> None:
     """The same task, settings filled in, is run by `appb run`; what fails says so."""
     word = Setting(name="word", default="filled")
-    made = apps.bundle(memory, machine.program, settings=(word,), tasks=(migrate("{{ word }}"),))
+    made = apps.bundle(memory, program, settings=(word,), tasks=(migrate("{{ word }}"),))
     node.install(made)
     current = generations.current(node.layout)
     assert current is not None

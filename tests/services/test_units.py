@@ -4,7 +4,7 @@ import pytest
 
 from appbundle.bundle.services import Limits, Service
 from tests.services.apps import web
-from tests.services.conftest import Fleet
+from tests.services.conftest import Fleet, on_every_systemd
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
 
@@ -16,12 +16,14 @@ def exposure(fleet: Fleet, unit: str = "web.service") -> float:
     return float(line.split(": ")[1].split()[0])
 
 
+@on_every_systemd
 def test_socket_activated_service_is_hardly_exposed(fleet: Fleet) -> None:
     """A service that only gets a socket has next to nothing: 0.3 at most."""
     fleet.install()
     assert exposure(fleet) <= 0.3
 
 
+@on_every_systemd
 def test_network_service_is_little_exposed(fleet: Fleet) -> None:
     """One that opens and takes connections by itself: 1.0 at most."""
     service = web(
@@ -40,6 +42,7 @@ def protections(fleet: Fleet) -> dict[str, bool]:
     return {each["protection"]: each["holds"] for each in service["protections"]}
 
 
+@on_every_systemd
 def test_audit_finds_what_is_declared(fleet: Fleet) -> None:
     """Every protection is effective, but limits that this machine has no controller for."""
     fleet.install()
@@ -76,6 +79,7 @@ def test_audit_finds_what_a_drop_in_opened(fleet: Fleet, line: str, broken: str)
     assert not protections(fleet)[broken]
 
 
+@on_every_systemd
 def test_texts_of_a_manifest_stay_texts(fleet: Fleet) -> None:
     """Percent signs, dollars, quotes and backslashes reach the program as they are."""
     odd = ("%n %%", "$HOME ${PATH}", "\"double\" 'single'", "back\\slash \\x41", "a;b|c # d")
@@ -103,6 +107,7 @@ def job(**changed: object) -> Service:
     return web("job", **(values | changed))  # type: ignore[arg-type]
 
 
+@on_every_systemd
 def test_timer_counts_at_once(fleet: Fleet) -> None:
     """A timer is started with its app's installation, and ends with its service."""
     fleet.install(web(), job())
@@ -111,6 +116,7 @@ def test_timer_counts_at_once(fleet: Fleet) -> None:
     assert fleet.node.systemctl("is-active", "web.job.timer", check=False) == "inactive"
 
 
+@on_every_systemd
 def test_units_are_without_a_warning(fleet: Fleet) -> None:
     """systemd takes every line of our units."""
     fleet.install(web(), job())
