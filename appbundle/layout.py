@@ -57,6 +57,11 @@ class Layout:
         return self.private / "objects"
 
     @property
+    def users(self) -> Path:
+        """By app, the passwd and group files that its units show."""
+        return self.private / "users"
+
+    @property
     def pins(self) -> Path:
         return self.private / "pins"
 

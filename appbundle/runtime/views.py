@@ -200,7 +200,7 @@ class NameUser(Operation):
             "etc/group": users.group(self.name, gid=self.gid),
         }
         for path, text in texts.items():
-            if _is_file(room.root_fd, path):
+            if mounts.is_file_beneath(room.root_fd, path):
                 self._show(room, run_fd, path, text)
         os.close(run_fd)
 
@@ -231,19 +231,6 @@ class PlaceNotifySocket(Operation):
         parent, _, name = self.path.rpartition("/")
         fd = mounts.open_beneath(room.root_fd, parent)
         room.notify.bind(f"/proc/self/fd/{fd}/{name}")
-        os.close(fd)
-
-
-def _is_file(root_fd: int, path: str) -> bool:
-    try:
-        fd = mounts.open_beneath(root_fd, path)
-    except OSError as e:
-        if e.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
-            return False
-        raise
-    try:
-        return stat.S_ISREG(os.fstat(fd).st_mode)
-    finally:
         os.close(fd)
 
 

@@ -139,8 +139,11 @@ def open_socket(layout: Layout, app: str, declared: Socket) -> socket.socket:
 
 
 def _open_path(layout: Layout, app: str, declared: Socket) -> socket.socket:
+    # Not at the top: whoever only asks the holder something does not need it.
+    from appbundle.services import users
+
     *parents, name = declared.listen.strip("/").split("/")
-    owner = _user_number(layout, app)
+    owner = users.identity(layout, AppName(app)) if os.geteuid() == 0 else None
     directory = _open_parents(layout, parents, owner)
     found = socket.socket(socket.AF_UNIX)
     before = os.umask(0o111)
@@ -179,20 +182,6 @@ def _open_parents(layout: Layout, parents: list[str], owner: tuple[int, int] | N
         if is_made and depth and owner is not None:
             os.fchown(directory, *owner)
     return directory
-
-
-def _user_number(layout: Layout, app: str) -> tuple[int, int] | None:
-    if os.geteuid() != 0:
-        return None
-    try:
-        text = (layout.root / "etc/passwd").read_text(errors="replace")
-    except FileNotFoundError:
-        return None
-    for line in text.splitlines():
-        fields = line.split(":")
-        if fields[0] == f"appb-{app}" and len(fields) > 3:
-            return int(fields[2]), int(fields[3])
-    return None
 
 
 class Holder:

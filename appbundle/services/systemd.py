@@ -81,6 +81,7 @@ class Systemd:
                 place = self._place(each, user, current=True)
                 for service in each.services:
                     texts |= units.render(service, place)
+        users.keep_only(self.layout, {each.app for each in wanted if each.services})
         if self._replace(texts):
             self._reload_manager()
 
@@ -120,7 +121,10 @@ class Systemd:
             user=user,
             skeleton=str(live.private / "root"),
             tree=str(tree),
-            overlays=tuple((f"{generation}/{inner}", target) for inner, target in wanted.overlays),
+            overlays=(
+                *users.show(layout, wanted.app, wanted.version),
+                *((f"{generation}/{inner}", target) for inner, target in wanted.overlays),
+            ),
             credentials=tuple(
                 (name, f"{generation}/{SECRETS}/{wanted.app}/{name}") for name in wanted.secrets
             ),

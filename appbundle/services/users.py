@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Collection, Iterator
 
 from appbundle.errors import UnsupportedError
 from appbundle.layout import Layout
-from appbundle.names import AppName
-from appbundle.system import process
+from appbundle.names import AppName, Version
+from appbundle.system import files, mounts, process
+from appbundle.system import users as names
 
 PREFIX = "appb-"
 _TIMEOUT_S = 60.0
@@ -24,12 +26,12 @@ def ensure(layout: Layout, app: AppName) -> str:
         UnsupportedError: The node has neither systemd-sysusers nor useradd.
     """
     user = PREFIX + app
-    if _known(layout, user) is not None:
+    if identity(layout, app) is not None:
         return user
     number = _owner(layout, app)
     if shutil.which("systemd-sysusers"):
-        identity = f"{number}:{number}" if number else "-"
-        lines = [f'u {user} {identity} "{app}" /var/lib/{app} /usr/sbin/nologin']
+        numbers = f"{number}:{number}" if number else "-"
+        lines = [f'u {user} {numbers} "{app}" /var/lib/{app} /usr/sbin/nologin']
         if number:
             lines.insert(0, f"g {user} {number}")
         argv = ["systemd-sysusers", f"--root={layout.root}", "--inline", *lines]
@@ -45,13 +47,14 @@ def ensure(layout: Layout, app: AppName) -> str:
     return user
 
 
-def _known(layout: Layout, user: str) -> int | None:
-    """A user's number in the node's passwd, if it is there."""
+def identity(layout: Layout, app: AppName) -> tuple[int, int] | None:
+    """The numbers of an app's user and its group in the node's passwd, if it is there."""
     try:
         lines = (layout.root / "etc/passwd").read_text(errors="replace").splitlines()
     except FileNotFoundError:
         return None
-    return next((int(line.split(":")[2]) for line in lines if line.startswith(f"{user}:")), None)
+    fields = (line.split(":") for line in lines if line.startswith(f"{PREFIX}{app}:"))
+    return next(((int(each[2]), int(each[3])) for each in fields), None)
 
 
 def _owner(layout: Layout, app: AppName) -> int | None:
@@ -68,10 +71,42 @@ def number(layout: Layout, app: AppName) -> int:
     Raises:
         UnsupportedError: It has none yet.
     """
-    user = PREFIX + app
-    found = _known(layout, user)
+    own = identity(layout, app)
+    found = own[0] if own else _owner(layout, app)
     if found is None:
-        found = _owner(layout, app)
-    if found is None:
-        raise UnsupportedError(f"this node has no user {user}")
+        raise UnsupportedError(f"this node has no user {PREFIX}{app}")
     return found
+
+
+def show(layout: Layout, app: AppName, version: Version) -> Iterator[tuple[str, str]]:
+    """Write the passwd and group files in which a version's services find their user.
+
+    Returns:
+        For each that it has itself, and that gives way: path below the node's root, path in it.
+    """
+    ids = identity(layout, app)
+    if ids is None:
+        return
+    uid, gid = ids
+    user, home = PREFIX + app, f"/var/lib/{app}"
+    texts = {
+        "passwd": names.passwd(user, uid=uid, gid=gid, home=home),
+        "group": names.group(user, gid=gid),
+    }
+    place = layout.users / app
+    files.make_directory(layout.users)
+    files.make_directory(place)
+    with files.directory(layout.version(app, version)) as tree_fd:
+        shown = [name for name in texts if mounts.is_file_beneath(tree_fd, f"etc/{name}")]
+    for name in shown:
+        path = place / name
+        if not path.exists() or path.read_text() != texts[name]:
+            files.write_durably(path, texts[name].encode())
+        yield f"/{path.relative_to(layout.root)}", f"/etc/{name}"
+
+
+def keep_only(layout: Layout, apps: Collection[AppName]) -> None:
+    """Remove what `show` has written for others."""
+    for path in layout.users.iterdir() if layout.users.exists() else ():
+        if path.name not in apps:
+            files.remove_tree(path)

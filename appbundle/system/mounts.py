@@ -58,6 +58,20 @@ def open_beneath(dir_fd: int, path: str) -> int:
     return fd
 
 
+def is_file_beneath(dir_fd: int, path: str) -> bool:
+    """Whether there is a regular file at a path, reached without any link."""
+    try:
+        fd = open_beneath(dir_fd, path)
+    except OSError as e:
+        if e.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            return False
+        raise
+    try:
+        return stat.S_ISREG(os.fstat(fd).st_mode)
+    finally:
+        os.close(fd)
+
+
 def bind(
     source_fd: int, dir_fd: int, path: str, *, attributes: int = 0, recursive: bool = False
 ) -> int:

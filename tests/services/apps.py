@@ -3,7 +3,7 @@
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from appbundle.build import encode
@@ -49,6 +49,7 @@ def bundle(
     name: str = "web",
     mode: str = "ok",
     files: Mapping[str, str] | None = None,
+    without: Collection[str] = (),
     **more: object,
 ) -> Path:
     """Make a signed bundle of the server.
@@ -58,6 +59,7 @@ def bundle(
         services: What it declares; `web()` by default.
         mode: The server's mood.
         files: Further files.
+        without: Files that it lacks.
         more: Further keys of the manifest.
     """
     with tempfile.TemporaryDirectory(dir=directory) as scratch:
@@ -76,6 +78,8 @@ def bundle(
             **(files or {}),
         }
         for path, content in contents.items():
+            if path in without:
+                continue
             (tree / path).parent.mkdir(parents=True, exist_ok=True)
             (tree / path).write_text(content)
             (tree / path).chmod(0o644)

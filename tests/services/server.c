@@ -8,6 +8,7 @@
  * its listening socket, answers what it has accepted, and ends. SIGHUP: it reads its file again.
  *
  *   --show FILE          answer with FILE instead of /share/version
+ *   --user               answer with the name of its user, and that of its group
  *   --credential NAME    the same with a file in CREDENTIALS_DIRECTORY
  * As a task, it changes or keeps the one line that is its state, $HOME/data:
  *   --write TEXT, --snapshot, --restore (from and to APPB_SNAPSHOT), --fail
@@ -16,7 +17,9 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <poll.h>
+#include <pwd.h>
 #include <signal.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -124,14 +127,22 @@ static int answer(int fd, const char *request) {
     return close_after;
 }
 
+static void name_user(void) {
+    struct passwd *user = getpwuid(getuid());
+    struct group *group = getgrgid(getgid());
+    snprintf(version, sizeof version, "%s %s", user ? user->pw_name : "?",
+             group ? group->gr_name : "?");
+}
+
 int main(int argc, char **argv) {
     char shown[256] = "/share/version";
     if (argc > 2 && !strcmp(argv[1], "--show")) snprintf(shown, sizeof shown, "%s", argv[2]);
     else if (argc > 2 && !strcmp(argv[1], "--credential"))
         snprintf(shown, sizeof shown, "%s/%s", getenv("CREDENTIALS_DIRECTORY"), argv[2]);
-    else if (argc > 1 && strcmp(argv[1], "--once"))
+    else if (argc > 1 && strcmp(argv[1], "--once") && strcmp(argv[1], "--user"))
         return task(argv[1], argc > 2 ? argv[2] : "");
     read_word(shown, version, sizeof version);
+    if (argc > 1 && !strcmp(argv[1], "--user")) name_user();
     read_word("/share/mode", mode, sizeof mode);
     if (argc > 1 && !strcmp(argv[1], "--once")) {
         printf("ran %s\n", version);

@@ -94,6 +94,21 @@ def test_texts_of_a_manifest_stay_texts(fleet: Fleet) -> None:
     assert f"ODD={' '.join(odd)}" in environment
 
 
+@on_every_systemd
+def test_service_finds_its_own_user(fleet: Fleet) -> None:
+    """getpwuid(3) and getgrgid(3) know whom a service runs as, whatever its tree has there."""
+    fleet.install(web(argv=("/bin/server", "--user")), files={"etc/passwd": "x:x:1:1::/:/x\n"})
+    assert fleet.get() == "appb-web appb-web"
+    assert fleet.node.appb("verify", "web").status == 0
+
+
+def test_tree_without_users_gets_none(fleet: Fleet) -> None:
+    """Where a tree has no passwd or group file there is nothing to show them over."""
+    fleet.install(web(argv=("/bin/server", "--user")), without=("etc/passwd", "etc/group"))
+    assert fleet.get() == "? ?"
+    assert fleet.node.appb("verify", "web").status == 0
+
+
 def job(**changed: object) -> Service:
     """A service that runs to its end once a day."""
     values: dict[str, object] = {
