@@ -21,6 +21,15 @@ def test_first_installation_enables_and_starts(fleet: Fleet) -> None:
 
 
 @on_every_systemd
+def test_boot_starts_what_is_current(fleet: Fleet) -> None:
+    """After a reboot the services run again, from the version that was current."""
+    fleet.install()
+    fleet.install(version="2.0", release=2)
+    fleet.node.reboot()
+    assert fleet.get() == "web 2.0"
+
+
+@on_every_systemd
 def test_restart_by_hand_keeps_the_port(fleet: Fleet) -> None:
     """`systemctl restart` refuses no connection: the socket stays the same, whoever restarts."""
     fleet.install()
