@@ -1,6 +1,7 @@
-"""Settings' values in the texts of services and tasks: `127.0.0.1:{{ port }}`.
+"""Settings' values in the texts of services and tasks: `{{ address | host }}:{{ port }}`.
 
-The form is deliberately poor: a name between two pairs of braces, nothing else. So a manifest can
+The form is deliberately poor: a name between two pairs of braces, and what puts an IPv6 address
+into brackets. So a manifest can
 be checked, and a service be filled in, without the engine that renders templates.
 """
 
@@ -14,13 +15,14 @@ import msgspec
 from appbundle.bundle.manifest import Manifest
 from appbundle.bundle.services import Health, Service
 from appbundle.bundle.tasks import Task
+from appbundle.bundle.text import host
 from appbundle.errors import ManifestError
 from appbundle.names import escape
 
 BUILT_IN = frozenset({"app", "version", "state"})
 """What every text and template may name; no setting has these names."""
 
-_PLACE = re.compile(r"\{\{ *([a-z][a-z0-9_]*) *\}\}", re.ASCII)
+_PLACE = re.compile(r"\{\{ *([a-z][a-z0-9_]*) *(?:\| *(host) *)?\}\}", re.ASCII)
 
 
 def names_settings(text: str) -> bool:
@@ -44,7 +46,7 @@ def text_problems(text: str, known: Collection[str], secrets: Collection[str]) -
     """What is wrong with a text before it is filled in."""
     if names_settings(_PLACE.sub("", text)):
         yield f"not a setting's name between {{{{ and }}}}: {escape(text)}"
-    for name in _PLACE.findall(text):
+    for name, _ in _PLACE.findall(text):
         if name in secrets:
             yield f"the secret {name} would be seen by everybody: {escape(text)}"
         elif name not in known:
@@ -54,7 +56,7 @@ def text_problems(text: str, known: Collection[str], secrets: Collection[str]) -
 def fill(text: str, values: Mapping[str, str]) -> str:
     """Put values into a text, once: what a value contains is never filled in."""
     try:
-        return _PLACE.sub(lambda found: values[found[1]], text)
+        return _PLACE.sub(lambda f: host(values[f[1]]) if f[2] else values[f[1]], text)
     except KeyError as error:
         raise ManifestError(f"there is no setting {error.args[0]}: {escape(text)}") from error
 

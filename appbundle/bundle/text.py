@@ -6,6 +6,11 @@ _BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\
 _REFUSED_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
 
 
+def host(text: str) -> str:
+    """An address or name as it stands before `:PORT`: IPv6 in brackets. RFC 3986, 3.2.2."""
+    return f"[{text}]" if ":" in text and not text.startswith("[") else text
+
+
 def is_harmless(text: str) -> bool:
     """Whether text has neither control nor bidirectional characters, and is encodable."""
     if text.isascii():

@@ -112,6 +112,7 @@ def _main() -> None:
     import jinja2.meta
     import jinja2.sandbox
 
+    from appbundle.bundle.text import host
     from appbundle.store.secrets import make_of
 
     class Environment(jinja2.sandbox.ImmutableSandboxedEnvironment):
@@ -127,7 +128,7 @@ def _main() -> None:
     environment = Environment(
         undefined=jinja2.StrictUndefined, autoescape=False, keep_trailing_newline=True
     )
-    environment.filters["for_app"] = make_of
+    environment.filters |= {"for_app": make_of, "host": host}
     secrets: dict[str, str] = question["secrets"]
     values = question["values"] | secrets
     rendered: list[tuple[str, bool]] = []

@@ -289,7 +289,7 @@ CAPABILITIES = (
     *("audit_control", "setfcap", "mac_override", "mac_admin", "syslog", "wake_alarm"),
     *("block_suspend", "audit_read", "perfmon", "bpf", "checkpoint_restore"),
 )
-PLACE = r"\{\{ *([a-z][a-z0-9_]*) *\}\}"
+PLACE = r"\{\{ *([a-z][a-z0-9_]*) *(?:\| *host *)?\}\}"
 BUILT_IN = {"app", "version", "state"}
 
 

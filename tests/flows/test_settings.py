@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 
-from appbundle.bundle.services import Service
+from appbundle.bundle.services import Health, Service, Socket
 from appbundle.bundle.settings import Setting, Template
 from appbundle.bundle.tasks import Rollback, Task
 from appbundle.errors import AppbError, ConflictError, ManifestError, NotFoundError, UsageError
 from appbundle.flows import describe, settings
 from appbundle.flows.describe import GenerationDiff
 from appbundle.names import AppName
+from appbundle.store.rendered import read
 from tests.crash.support import Node, hello, make_bundle, run_cli
 
 APP = AppName("hello")
@@ -90,6 +91,29 @@ def test_each_change_is_a_generation_and_going_back_undoes_it(used: Node) -> Non
     used.previous()
     used.previous()
     assert rendered(used) == "hello 1.0 /var/lib/hello port 81 none\n"
+
+
+@pytest.mark.parametrize(
+    ("address", "host"), [("127.0.0.1", "127.0.0.1"), ("::1", "[::1]"), ("::", "[::]")]
+)
+def test_address_before_a_port(node: Node, make: Make, address: str, host: str) -> None:
+    """An IPv6 address is put into brackets where a port follows, in declarations and templates."""
+    setting = Setting(name="listen", type="address", default="127.0.0.1")
+    service = Service(
+        name="hello",
+        argv=("/bin/hello", "{{ listen }}", "{{listen|host}}"),
+        sockets=(Socket(name="http", listen="{{ listen | host }}:80"),),
+        health=Health(http="http://{{ listen | host }}:80/"),
+    )
+    text = b"{{ listen }} {{ listen | host }}:80"
+    node.install(make(text=text, settings=(*DECLARED, setting), services=(service,)))
+    change(node, listen=address)
+    (filled,) = read(node.layout, 2, APP).services
+    assert filled.argv[1:] == (address, host)
+    assert filled.sockets[0].listen == f"{host}:80"
+    assert filled.health is not None
+    assert filled.health.http == f"http://{host}:80/"
+    assert rendered(node) == f"{address} {host}:80"
 
 
 def test_setting_what_is_set_changes_nothing(used: Node) -> None:
