@@ -9,12 +9,18 @@ from appbundle.flows import configuration
 from appbundle.layout import Layout
 from appbundle.services import choose
 from appbundle.services.model import Backend, Wanted
+from appbundle.services.systemd import Systemd
 from appbundle.store import generations, settings
 
 
 def find(layout: Layout) -> Backend | None:
     """Find the keeper of a node's services; None for an image that is only prepared."""
     return choose.choose(layout, settings.read_node_settings(layout).services.manager)
+
+
+def find_image(layout: Layout) -> Systemd | None:
+    """The systemd of an image that is only prepared; None if it has none, or shall not use it."""
+    return choose.image(layout, settings.read_node_settings(layout).services.manager)
 
 
 def supervise(layout: Layout) -> None:

@@ -41,12 +41,37 @@ def go(context: Context, before: Generation | None, after: Generation) -> None:
     layout = context.layout
     backend = keeper.find(layout)
     if backend is None:
-        if _has_tasks(context, before, after):
-            context.report.note("tasks are not run: nobody keeps services running on this node")
-        generations.activate(layout, after.number)
+        _go_without_keeper(context, before, after)
         return
     tasks = Tasks(context, backend, before, after)
     _Transition(context, backend, before, after, tasks).run()
+
+
+def _go_without_keeper(context: Context, before: Generation | None, after: Generation) -> None:
+    has_tasks = _has_tasks(context, before, after)
+    systemd = keeper.find_image(context.layout)
+    if systemd is not None:
+        # Not at the top: a live node needs none of it.
+        from appbundle.flows import image
+
+        had = _services_before(context, before, pending.read(context.layout))
+        image.prepare(context, systemd, before, after, had=had, has_tasks=has_tasks)
+        return
+    if has_tasks:
+        context.report.note("tasks are not run: nobody keeps services running on this node")
+    generations.activate(context.layout, after.number)
+
+
+def _services_before(
+    context: Context, before: Generation | None, interrupted: Pending | None
+) -> dict[Key, Service]:
+    """The services that this node had before: those of the generation that really ran."""
+    if interrupted is not None and interrupted.before is None:
+        return {}
+    if interrupted is not None and interrupted.before in generations.numbers(context.layout):
+        before = generations.read(context.layout, interrupted.before)
+    wanted = configuration.wanted(context.layout, before) if before else ()
+    return {Key(w.app, s.name): s for w in wanted for s in w.services}
 
 
 def _has_tasks(context: Context, before: Generation | None, after: Generation) -> bool:
@@ -72,7 +97,7 @@ class _Transition:
         layout = self.context.layout
         self._aim_at(self.after)
         interrupted = pending.read(layout)
-        had = self._had(interrupted)
+        had = _services_before(self.context, self.before, interrupted)
         known = frozenset(had)
         self._moved = frozenset(self._moved_since(had))
         self._redeclared = frozenset(self._redeclared_since(had))
@@ -117,18 +142,6 @@ class _Transition:
     def _aim_at(self, generation: Generation) -> None:
         self._wanted = configuration.wanted(self.context.layout, generation)
         self._services = {Key(w.app, s.name): (w, s) for w in self._wanted for s in w.services}
-
-    def _had(self, interrupted: Pending | None) -> dict[Key, Service]:
-        """The services that this node had before: those of the generation that really ran."""
-        before = self.before
-        if interrupted is not None and interrupted.before is not None:
-            numbers = generations.numbers(self.context.layout)
-            if interrupted.before in numbers:
-                before = generations.read(self.context.layout, interrupted.before)
-        if before is None or (interrupted is not None and interrupted.before is None):
-            return {}
-        wanted = configuration.wanted(self.context.layout, before)
-        return {Key(w.app, s.name): s for w in wanted for s in w.services}
 
     def _moved_since(self, had: Mapping[Key, Service]) -> Iterator[Key]:
         """Services with a socket that shall listen elsewhere."""

@@ -34,6 +34,15 @@ def choose(layout: Layout, manager: Manager = "auto") -> Backend | None:
     return embedded if is_live or embedded.is_running else None
 
 
+def image(layout: Layout, manager: Manager = "auto") -> Systemd | None:
+    """The systemd that will keep an image's services when it boots; None if that has none."""
+    is_live = layout.root == Path("/")
+    places = (layout.root / each / "systemd/systemd" for each in ("usr/lib", "lib"))
+    if is_live or manager not in ("auto", "systemd") or not any(map(Path.exists, places)):
+        return None
+    return Systemd(layout)
+
+
 def runs_systemd(layout: Layout) -> bool:
     """Whether this is a live node, and systemd its process 1."""
     return layout.root == Path("/") and os.path.isdir("/run/systemd/system")
