@@ -1,8 +1,11 @@
 """Tasks: what a release must do to its state; and what going back over a release means."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
+
+When = Literal["migrate", "snapshot", "restore"]
+WHEN: tuple[When, ...] = get_args(When)
 
 
 class Task(
@@ -20,7 +23,7 @@ class Task(
         entitlements: As of a service.
     """
 
-    when: Literal["migrate", "snapshot", "restore"]
+    when: When
     argv: tuple[str, ...]
     environment: dict[str, str] = {}
     timeout_s: int = 600

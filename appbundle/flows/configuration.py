@@ -334,7 +334,9 @@ def fill(
 def _with_place(manifest: Manifest, task: Task) -> Task:
     if task.when == "migrate":
         return task
-    place = state.snapshot_path(AppName(manifest.name), Version(manifest.version))
+    place = state.snapshot_path(
+        AppName(manifest.name), Version(manifest.version), complete=task.when == "restore"
+    )
     return msgspec.structs.replace(task, environment={**task.environment, SNAPSHOT: place})
 
 

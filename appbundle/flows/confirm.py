@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from appbundle.errors import AppbError, NotFoundError
-from appbundle.flows import keeper, transition
+from appbundle.flows import interrupted, keeper, transition
 from appbundle.flows.context import Context
-from appbundle.layout import Layout
 from appbundle.store import generations, node, pending
+from appbundle.store.generations import Generation
 from appbundle.store.pending import Pending
 
 
@@ -27,11 +26,6 @@ class Resumed:
     generation: int | None
 
 
-def command(layout: Layout) -> list[str]:
-    """The command line of `resume`, for timers and at boot."""
-    return [sys.executable, "-I", "-m", "appbundle", f"--root={layout.root}", "switch", "--resume"]
-
-
 def confirm(context: Context) -> Resumed:
     """Say that what was switched to stays.
 
@@ -42,11 +36,18 @@ def confirm(context: Context) -> Resumed:
     with node.changing(
         layout, purpose="confirm", timeout_s=context.lock_timeout_s, waiting=context.waiting
     ):
-        waiting = pending.read(layout)
-        if waiting is None or waiting.confirm_until is None:
+        found, current = pending.read(layout), generations.current(layout)
+        if found is None or current is None or not _may_be_confirmed(found, current):
             raise NotFoundError("nothing waits for a confirmation", hint="appb history")
-        pending.clear(layout)
-    return Resumed(outcome="confirmed", generation=generations.current_number(layout))
+        if found.waiting:
+            pending.clear(layout)
+        else:
+            transition.go(context, current, current)
+    return Resumed(outcome="confirmed", generation=current.number)
+
+
+def _may_be_confirmed(found: Pending, current: Generation) -> bool:
+    return found.confirm_until is not None and current.number == found.after
 
 
 def resume(context: Context) -> Resumed:
@@ -55,36 +56,47 @@ def resume(context: Context) -> Resumed:
     with node.changing(
         layout, purpose="resume", timeout_s=context.lock_timeout_s, waiting=context.waiting
     ):
-        waiting, current = pending.read(layout), generations.current(layout)
-        if waiting is None or current is None:
+        found, current = pending.read(layout), generations.current(layout)
+        if found is None or current is None:
+            pending.clear(layout)
             return Resumed(outcome="nothing", generation=current.number if current else None)
-        if waiting.restoring and current.number == waiting.before:
-            # Its state may be neither the new version's nor the old one's: there is no way but on.
-            after = generations.read(layout, waiting.after)
-            transition.go(context, current, after)
-            return Resumed(outcome="finished", generation=after.number)
-        if waiting.confirm_until is None:
-            transition.go(context, current, current)
-            return Resumed(outcome="finished", generation=current.number)
-        left_s = waiting.confirm_until - context.now
-        if left_s > 0:
-            arm(context, left_s)
-            return Resumed(outcome="waiting", generation=current.number)
-        return _revert(context, waiting)
+        if found.onward and current.number == found.before:
+            return _finish(context, found, current, generations.read(layout, found.after))
+        if found.waiting and not _may_be_confirmed(found, current):
+            # Somebody has switched elsewhere meanwhile; that was an answer too.
+            pending.clear(layout)
+            return Resumed(outcome="nothing", generation=current.number)
+        if _may_be_confirmed(found, current) and _left_s(context, found) <= 0:
+            return _revert(context, found, current)
+        return _finish(context, found, current, current)
 
 
-def _revert(context: Context, waiting: Pending) -> Resumed:
-    layout = context.layout
-    current = generations.current(layout)
-    assert current is not None
-    pending.clear(layout)
-    if waiting.before is None or current.number != waiting.after:
-        # Somebody has switched elsewhere meanwhile; that was an answer too.
-        return Resumed(outcome="nothing", generation=current.number)
-    generations.record_outcome(layout, current, "failed: nobody confirmed it in time")
-    before = generations.read(layout, waiting.before)
+def _left_s(context: Context, found: Pending) -> int:
+    return found.confirm_until - context.now if found.confirm_until is not None else 0
+
+
+def _finish(context: Context, found: Pending, current: Generation, after: Generation) -> Resumed:
+    """End what died; whatever was to be confirmed still is."""
+    confirm = found.confirm_until is not None and found.after == after.number
+    left_s = max(_left_s(context, found), 1) if confirm else None
+    if left_s is not None:
+        arm(context, left_s)
+    if not found.waiting:
+        gate = replace(context.gate, confirm_within_s=left_s)
+        transition.go(
+            replace(context, gate=gate), current, after, onward=after.number != current.number
+        )
+    outcome = "finished" if left_s is None else "waiting"
+    return Resumed(outcome=outcome, generation=after.number)
+
+
+def _revert(context: Context, found: Pending, current: Generation) -> Resumed:
+    assert found.before is not None
+    generations.record_outcome(context.layout, current, "failed: nobody confirmed it in time")
+    before = generations.read(context.layout, found.before)
     context.report.note(f"nobody confirmed generation {current.number}; going back")
-    transition.go(context, current, before)
+    # Not cleared before: who dies on the way back has not confirmed anything either.
+    transition.go(context, current, before, onward=True)
     return Resumed(outcome="reverted", generation=before.number)
 
 
@@ -96,6 +108,7 @@ def arm(context: Context, seconds: int) -> None:
             "nobody on this node could take the switch back later",
             hint="--confirm-within needs systemd, or: appb supervise",
         )
-    backend.call_at_boot(command(context.layout))
+    command = interrupted.resume_command(context.layout)
+    backend.call_at_boot(command)
     # A second more, so that the deadline has passed by its own clock.
-    backend.call_later(command(context.layout), after_s=seconds + 1)
+    backend.call_later(command, after_s=seconds + 1)

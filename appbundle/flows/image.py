@@ -59,7 +59,7 @@ def prepare(
 
 
 def _check(began: Pending | None, *, has_tasks: bool) -> None:
-    if began is not None and (began.running or began.restoring or began.confirm_until is not None):
+    if began is not None and (began.running or began.onward or began.confirm_until is not None):
         raise ConflictError(
             "a switch of this node is under way, which it ends when it boots",
             hint="boot it, or on the node itself: appb switch --resume",

@@ -11,6 +11,7 @@ from appbundle.errors import NotFoundError, UsageError
 from appbundle.runtime import descriptors, identity, installed, supervise
 from appbundle.runtime.plan import Place, Plan, Service, User, plan, runtime_path, written_paths
 from appbundle.runtime.value import Value
+from appbundle.system import libc, signals
 
 _LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789")
 _VERSION_FIRST = _LETTERS | frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
@@ -98,6 +99,9 @@ def run(root: str, wish: Wish) -> int:
         How the service ended, as of waitpid(2).
     """
     prepared = prepare(root, wish)
+    if prepared.service.service.startswith(installed.TASK):
+        # Nobody else would end it if whoever switches dies, and it changes state.
+        libc.die_with_parent(signals.SIGKILL)
     listening = _listening(os.path.abspath(root), wish, prepared)
     address = os.environ.get("NOTIFY_SOCKET", "")
     readiness = None

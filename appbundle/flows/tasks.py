@@ -7,18 +7,18 @@ files (`code`), the snapshot is restored (`with-state`), or it is refused (`forb
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from appbundle.bundle.manifest import Manifest
-from appbundle.bundle.tasks import Rollback
-from appbundle.errors import ConflictError
+from appbundle.bundle.tasks import Rollback, Task
+from appbundle.errors import AppbError, ConflictError
 from appbundle.flows import configuration
 from appbundle.flows.context import Context
 from appbundle.layout import Layout
 from appbundle.names import AppName, Version
-from appbundle.services.model import Backend
+from appbundle.services.model import Backend, Wanted
 from appbundle.store import state
 from appbundle.store.generations import Generation
 
@@ -136,6 +136,8 @@ class Tasks:
         before: The generation that is current; None if none is.
         after: The one that shall be.
         migrated: The apps whose new release has migrated their state.
+        begun: These, and those that it, or one to the same version that died, has begun to migrate.
+        restored: The apps whose state was put back for `after`.
     """
 
     context: Context
@@ -143,6 +145,8 @@ class Tasks:
     before: Generation | None
     after: Generation
     migrated: set[AppName] = field(default_factory=set)
+    begun: set[AppName] = field(default_factory=set)
+    restored: set[AppName] = field(default_factory=set)
 
     @property
     def _moves(self) -> list[Move]:
@@ -150,6 +154,25 @@ class Tasks:
         if before is None or before.number == self.after.number:
             return []
         return list(moves(self.context.layout, before, self.after))
+
+    def left_migrated(self, after: Generation, apps: Collection[AppName]) -> tuple[AppName, ...]:
+        """The apps whose state must be put back after a switch that died before its rename.
+
+        Those that are to have the same version again only migrate once more: their snapshot is of
+        before, and stays.
+
+        Args:
+            after: What that switch was to make current.
+            apps: What it had begun to migrate.
+        """
+        if self.before is None:
+            return ()
+        self.begun = {app for app in apps if self.after.apps.get(app) == after.apps.get(app)}
+        return tuple(
+            move.app
+            for move in moves(self.context.layout, self.before, after)
+            if move.app in apps and move.app not in self.begun and move.rule.kind == "with-state"
+        )
 
     @property
     def going_back(self) -> tuple[AppName, ...]:
@@ -166,36 +189,65 @@ class Tasks:
     @property
     def no_way_back(self) -> str:
         """Why nothing can go back after what has migrated; nothing if all can."""
+        return self.why_not_back(self.migrated)
+
+    def why_not_back(self, migrated: Collection[AppName]) -> str:
+        """The same once these apps have migrated."""
         for move in self._moves:
-            if move.app in self.migrated:
+            if move.app in migrated:
                 try:
                     _check_allowed(self.context.layout, move)
                 except ConflictError as error:
                     return error.what
         return ""
 
-    def forward(self) -> None:
-        """Make snapshots and migrate, while the old generation serves.
+    @property
+    def left_behind(self) -> str:
+        """Why nothing can go on with what ran before `after`; nothing if all can."""
+        names = ", ".join(sorted(self.restored))
+        return f"the state of {names} was put back for the older version" if names else ""
+
+    def snapshot(self) -> None:
+        """Make the snapshots that going back will need, while the old generation serves.
+
+        Not of what has been migrated already, by a switch to the same version that died.
 
         Raises:
             AppbError: One failed.
         """
-        if self.before is not None and self.before.number == self.after.number:
-            return
-        known = [move for move in self._moves if not move.is_back]
-        for move in known:
-            if move.rule.kind == "with-state":
+        for move in self._moves:
+            is_needed = move.rule.kind == "with-state" and not move.is_back
+            if is_needed and move.app not in self.begun:
                 self._snapshot(move)
+
+    def to_migrate(self) -> list[AppName]:
+        """The apps whose new release migrates their state."""
+        if self.before is not None and self.before.number == self.after.number:
+            return []
         had = self.before.apps if self.before else {}
         new = {name for name in self.after.configuration if name not in had}
-        for name in sorted(new | {move.app for move in known}):
-            if self._run(self.after, name, "migrate"):
-                self.migrated.add(name)
+        names = new | {move.app for move in self._moves if not move.is_back}
+        return sorted(name for name in names if self._find(self.after, name, "migrate"))
+
+    def migrate(self, apps: Iterable[AppName]) -> None:
+        """Let new releases migrate the state of apps, while the old generation serves.
+
+        Raises:
+            AppbError: One failed.
+        """
+        for name in apps:
+            self._run(self.after, name, "migrate")
+            self.migrated.add(name)
 
     def _snapshot(self, move: Move) -> None:
         assert self.before is not None
         state.remove_snapshot(self.context.layout, move.app, move.older)
-        self._run(self.before, move.app, "snapshot")
+        try:
+            self._run(self.before, move.app, "snapshot")
+        except AppbError:
+            state.remove_unfinished(self.context.layout, move.app)
+            raise
+        state.complete_snapshot(self.context.layout, move.app, move.older)
         if state.snapshot_time(self.context.layout, move.app, move.older) is None:
             self.context.report.note(
                 f"{move.app} {move.older} has made no snapshot, so there will be no way back from "
@@ -210,12 +262,15 @@ class Tasks:
         for name in apps:
             self.context.report.note(f"restoring the state of {name} for {target.apps[name]}")
             self._run(target, name, "restore")
+            if target is self.after:
+                self.restored.add(name)
 
-    def _run(self, generation: Generation, name: AppName, when: str) -> bool:
+    def _run(self, generation: Generation, name: AppName, when: str) -> None:
+        for wanted, task in self._find(generation, name, when):
+            self.context.report.step(f"{when} {name} {wanted.version}")
+            self.backend.run_task(wanted, task)
+
+    def _find(self, generation: Generation, name: AppName, when: str) -> list[tuple[Wanted, Task]]:
+        """An app's task of a kind, if it has one."""
         wanted = configuration.wanted_of(self.context.layout, generation, name)
-        for task in wanted.tasks if wanted else ():
-            if wanted is not None and task.when == when:
-                self.context.report.step(f"{when} {name} {wanted.version}")
-                self.backend.run_task(wanted, task)
-                return True
-        return False
+        return [(wanted, task) for task in wanted.tasks if task.when == when] if wanted else []

@@ -12,26 +12,41 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from appbundle.bundle.services import Service
-from appbundle.errors import AppbError, RevertFailedError, UnhealthyError
+from appbundle.errors import (
+    AppbError,
+    NoSpaceError,
+    RevertFailedError,
+    UnhealthyError,
+)
 from appbundle.flows import configuration, keeper
 from appbundle.flows.context import Context
 from appbundle.flows.gate import Checker, on_trial
+from appbundle.flows.interrupted import (
+    check_direction,
+    resume_command,
+    services_before,
+    services_of,
+)
 from appbundle.flows.tasks import Tasks
 from appbundle.names import AppName
 from appbundle.services import plan
 from appbundle.services.model import ABSENT, Backend, Instance, Key, Seen, State, Wanted
 from appbundle.services.plan import Plan, Step
-from appbundle.store import generations, pending
+from appbundle.store import generations, pending, state
 from appbundle.store.generations import Generation
 from appbundle.store.pending import Pending
+from appbundle.system import files
 
 
-def go(context: Context, before: Generation | None, after: Generation) -> None:
+def go(
+    context: Context, before: Generation | None, after: Generation, *, onward: bool = False
+) -> None:
     """Make a generation current, and have its services run from it.
 
     Args:
         before: What is current.
         after: Complete and numbered, but not current; or the current one, to put things right.
+        onward: `before` is not to stay, however healthy `after` is.
 
     Raises:
         UnhealthyError: A service of it did not become healthy; the old generation is current and
@@ -43,8 +58,10 @@ def go(context: Context, before: Generation | None, after: Generation) -> None:
     if backend is None:
         _go_without_keeper(context, before, after)
         return
+    # Whatever dies from here on is ended or taken back by the next boot, if by nobody before.
+    backend.call_at_boot(resume_command(layout))
     tasks = Tasks(context, backend, before, after)
-    _Transition(context, backend, before, after, tasks).run()
+    _Transition(context, backend, before, after, tasks, onward).run()
 
 
 def _go_without_keeper(context: Context, before: Generation | None, after: Generation) -> None:
@@ -54,24 +71,12 @@ def _go_without_keeper(context: Context, before: Generation | None, after: Gener
         # Not at the top: a live node needs none of it.
         from appbundle.flows import image
 
-        had = _services_before(context, before, pending.read(context.layout))
+        had = services_before(context, before, pending.read(context.layout))
         image.prepare(context, systemd, before, after, had=had, has_tasks=has_tasks)
         return
     if has_tasks:
         context.report.note("tasks are not run: nobody keeps services running on this node")
     generations.activate(context.layout, after.number)
-
-
-def _services_before(
-    context: Context, before: Generation | None, interrupted: Pending | None
-) -> dict[Key, Service]:
-    """The services that this node had before: those of the generation that really ran."""
-    if interrupted is not None and interrupted.before is None:
-        return {}
-    if interrupted is not None and interrupted.before in generations.numbers(context.layout):
-        before = generations.read(context.layout, interrupted.before)
-    wanted = configuration.wanted(context.layout, before) if before else ()
-    return {Key(w.app, s.name): s for w in wanted for s in w.services}
 
 
 def _has_tasks(context: Context, before: Generation | None, after: Generation) -> bool:
@@ -88,50 +93,97 @@ class _Transition:
     before: Generation | None
     after: Generation
     tasks: Tasks
+    onward: bool
+    _known: frozenset[Key] = frozenset()
+    _stray: frozenset[Key] = frozenset()
     _moved: frozenset[Key] = frozenset()
     _redeclared: frozenset[Key] = frozenset()
+    _intended: tuple[str, ...] = ()
+    _origin: int | None = None
     _wanted: tuple[Wanted, ...] = ()
     _services: dict[Key, tuple[Wanted, Service]] = field(default_factory=dict)
 
     def run(self) -> None:
-        layout = self.context.layout
         self._aim_at(self.after)
-        interrupted = pending.read(layout)
-        had = _services_before(self.context, self.before, interrupted)
-        known = frozenset(had)
-        self._moved = frozenset(self._moved_since(had))
-        self._redeclared = frozenset(self._redeclared_since(had))
-        seen = self._observe(known)
-        steps = self._plan(seen, known, intended=_intended(interrupted))
-        self._tell(steps)
-        running = tuple(sorted(_name(key) for key in self._running(seen, steps)))
-        restoring = self.tasks.going_back
         try:
             self.backend.check(self._wanted)
         except AppbError as error:
             self._remember(error)
             raise
-        pending.write(layout, self._record(running, restoring=restoring))
+        self._look_back()
+        seen = self._observe()
+        steps = self._plan(seen)
+        self._tell(steps)
+        self._intended = tuple(sorted(_name(key) for key in self._running(seen, steps)))
+        restoring = self.tasks.going_back
+        self._write_down(onward=self.onward or bool(restoring))
         try:
             if restoring:
-                self._end_all(known, restoring)
+                self._end_all(restoring)
                 self.tasks.restore(self.after, restoring)
-                steps = self._plan(self._observe(known), known, intended=_references(running))
-            self.tasks.forward()
+                steps = self._plan(self._observe())
+            self._change_state()
             self._perform(steps.before)
         except AppbError as error:
-            self._give_up(error, known, running)
-        generations.activate(layout, self.after.number)
+            self._give_up(error)
+        generations.activate(self.context.layout, self.after.number)
         try:
             self._settle(steps)
         except AppbError as error:
-            self._go_back(error, running, known)
-        within_s = self.context.gate.confirm_within_s
-        if within_s is None or self.before is None or self.before.number == self.after.number:
-            pending.clear(layout)
+            self._go_back(error)
+        self._end()
+
+    def _change_state(self) -> None:
+        """Snapshots, and then migrations: a death among these must be known of."""
+        self.tasks.snapshot()
+        apps = self.tasks.to_migrate()
+        if apps:
+            self.tasks.begun.update(apps)
+            self._write_down(onward=self.onward or bool(self.tasks.why_not_back(apps)))
+            self.tasks.migrate(apps)
+
+    def _end(self) -> None:
+        """All is done; or nearly, if somebody has to confirm it."""
+        if self._deadline is None:
+            pending.clear(self.context.layout)
         else:
-            until = int(time.time()) + within_s
-            pending.write(layout, self._record(running, confirm_until=until))
+            self._write_down(waiting=True)
+
+    @property
+    def _deadline(self) -> int | None:
+        """Until when somebody has to confirm, from now on; None if nobody has to."""
+        within_s = self.context.gate.confirm_within_s
+        if within_s is None or self._origin in (None, self.after.number):
+            return None
+        return int(time.time()) + within_s
+
+    def _write_down(self, *, onward: bool = False, waiting: bool = False) -> None:
+        """Say durably what is meant.
+
+        Raises:
+            NoSpaceError: There is no room for it, and what follows needs to be known of.
+        """
+        record = Pending(
+            before=self._origin,
+            after=self.after.number,
+            running=self._intended,
+            confirm_until=self._deadline,
+            waiting=waiting,
+            migrating=tuple(sorted(self.tasks.begun)),
+            onward=onward,
+        )
+        is_needed = record.confirm_until is not None or record.migrating or onward
+        self._put_down(record, is_needed=bool(is_needed) and not waiting)
+
+    def _put_down(self, record: Pending, *, is_needed: bool) -> None:
+        try:
+            pending.write(self.context.layout, record)
+        except OSError as error:
+            said = files.translate_os_error(error, f"writing {self.context.layout.pending}")
+            if is_needed or not isinstance(said, NoSpaceError):
+                raise said from error
+            # Going back needs no space; after a death here it is repeated by hand.
+            self.context.report.note(f"{said.what}: if this is interrupted, repeat it")
 
     @property
     def _checker(self) -> Checker:
@@ -142,6 +194,59 @@ class _Transition:
     def _aim_at(self, generation: Generation) -> None:
         self._wanted = configuration.wanted(self.context.layout, generation)
         self._services = {Key(w.app, s.name): (w, s) for w in self._wanted for s in w.services}
+
+    def _look_back(self) -> None:
+        """See what ran before, and put right what a switch that died has left of state."""
+        found = pending.read(self.context.layout)
+        interrupted = found if found is not None and not found.waiting else None
+        before = self.before.number if self.before else None
+        stays = found is not None and found.after == before == self.after.number
+        self._origin = found.before if found is not None and stays else before
+        numbers = {before, interrupted.before if interrupted else before}
+        ran = [services_of(self.context.layout, number) for number in numbers]
+        self._known = frozenset.intersection(*map(frozenset, ran))
+        self._stray = frozenset.union(*map(frozenset, ran)) - self._known
+        self._moved = frozenset(key for had in ran for key in self._moved_since(had))
+        self._redeclared = frozenset(key for had in ran for key in self._redeclared_since(had))
+        if interrupted is not None:
+            check_direction(self.context.layout, interrupted, self.before, self.after)
+            self._intended = interrupted.running
+            self._put_back(interrupted)
+
+    def _put_back(self, interrupted: Pending) -> None:
+        """Have the state that a switch changed which died before its rename, as it was.
+
+        Raises:
+            RevertFailedError: It cannot be.
+        """
+        layout, before = self.context.layout, self.before
+        apps = [AppName(each) for each in interrupted.migrating]
+        everything = {*apps, *(key.app for key in self._everything)}
+        self.backend.end_tasks(sorted(everything))
+        for app in sorted(everything):
+            state.remove_unfinished(layout, app)
+        if before is None or before.number != interrupted.before:
+            return
+        if not apps or interrupted.after not in generations.numbers(layout):
+            return
+        back = self.tasks.left_migrated(generations.read(layout, interrupted.after), apps)
+        if not back:
+            return
+        try:
+            self._end_all(back)
+            self.tasks.restore(before, back)
+            self._start_all(before, back)
+            self._aim_at(self.after)
+        except AppbError as error:
+            raise RevertFailedError(
+                f"the state that an interrupted switch has changed was not put back: {error.what}",
+                kept=self._kept("is current"),
+                hint=error.hint or "appb switch --resume tries it again",
+            ) from error
+
+    @property
+    def _everything(self) -> frozenset[Key]:
+        return self._known | self._stray | frozenset(self._services)
 
     def _moved_since(self, had: Mapping[Key, Service]) -> Iterator[Key]:
         """Services with a socket that shall listen elsewhere."""
@@ -157,20 +262,13 @@ class _Transition:
             if had.get(key) != service or before.get(key.app) != self.after.secrets.get(key.app):
                 yield key
 
-    def _observe(self, known: frozenset[Key]) -> Mapping[Instance, Seen]:
-        keys = sorted({*known, *self._services})
+    def _observe(self) -> Mapping[Instance, Seen]:
+        keys = sorted(self._everything)
         return self.backend.observe(
             [Instance(k, is_next) for k in keys for is_next in (False, True)]
         )
 
-    def _plan(
-        self,
-        seen: Mapping[Instance, Seen],
-        known: frozenset[Key],
-        *,
-        intended: Sequence[Key] = (),
-        reverting: bool = False,
-    ) -> Plan:
+    def _plan(self, seen: Mapping[Instance, Seen], *, reverting: bool = False) -> Plan:
         digests = configuration.digests(
             self.context.layout,
             {(key.app, now.generation) for (key, _), now in seen.items() if now.generation},
@@ -178,40 +276,26 @@ class _Transition:
         return plan.make(
             self._wanted,
             seen,
-            known=known,
+            known=self._known,
+            stray=self._stray,
             configurations={
                 (key, now.generation): digests.get((key.app, now.generation), "")
                 for (key, _), now in seen.items()
                 if now.generation
             },
-            intended=intended,
+            intended=[plan.reference(name) for name in self._intended],
             moved=self._moved,
             redeclared=self._redeclared,
             reverting=reverting,
         )
 
     def _running(self, seen: Mapping[Instance, Seen], steps: Plan) -> Iterator[Key]:
-        """Services that shall run when all is done."""
+        """Services that shall run when all is done, and those that do now: if it goes back."""
         stopped = {*steps.stay_stopped}
-        for key, (_, service) in self._services.items():
-            now = seen.get(Instance(key), ABSENT)
-            if (service.kind == "long" and key not in stopped) or now.is_up:
+        for key in self._everything:
+            is_meant = key in self._services and self._services[key][1].kind == "long"
+            if (is_meant and key not in stopped) or seen.get(Instance(key), ABSENT).is_up:
                 yield key
-
-    def _record(
-        self,
-        running: tuple[str, ...],
-        *,
-        confirm_until: int | None = None,
-        restoring: tuple[str, ...] = (),
-    ) -> Pending:
-        return Pending(
-            before=self.before.number if self.before else None,
-            after=self.after.number,
-            running=running,
-            confirm_until=confirm_until,
-            restoring=restoring,
-        )
 
     def _tell(self, steps: Plan) -> None:
         for key in steps.stay_stopped:
@@ -279,20 +363,28 @@ class _Transition:
 
     # Not doing it
 
-    def _give_up(self, error: AppbError, known: frozenset[Key], running: Sequence[str]) -> None:
+    def _give_up(self, error: AppbError) -> None:
         """Before the rename: take away what was tried; the old generation never stopped.
 
         But for apps whose state was put back, or must be: they are started again.
         """
-        self._end_seconds()
         self._remember(error)
+        try:
+            self._end_seconds()
+        except AppbError as second:
+            raise RevertFailedError(
+                f"generation {self.after.number} was not made current: {error.what}; and what was "
+                f"tried of it was not ended: {second.what}",
+                kept=self._kept("is current"),
+                hint="appb switch --resume tries it again",
+            ) from second
         why = self.tasks.no_way_back
         try:
             if self.before is not None and not why:
                 apps = self.tasks.coming_back
-                self._end_all(known, apps)
+                self._end_all(apps)
                 self.tasks.restore(self.before, apps)
-                self._start_all(self.before, running, {*apps, *self.tasks.going_back})
+                self._start_all(self.before, {*apps, *self.tasks.going_back})
         except AppbError as second:
             why = second.what
         pending.clear(self.context.layout)
@@ -303,24 +395,24 @@ class _Transition:
                 kept=self._kept("is current"),
                 hint=error.hint or "appb status; appb logs APP",
             ) from error
-        raise UnhealthyError(
+        raise _kind(error)(
             f"generation {self.after.number} was not made current: {error.what}",
             kept=self._kept("runs on as before"),
             hint=error.hint or "appb history; appb logs APP",
         ) from error
 
-    def _go_back(self, error: AppbError, running: Sequence[str], known: frozenset[Key]) -> None:
+    def _go_back(self, error: AppbError) -> None:
         """After the rename: the parent becomes current, and what runs follows."""
         self._remember(error)
-        before = self.before
-        if before is None or not self.context.gate.revert or before.number == self.after.number:
-            pending.clear(self.context.layout)
+        before, stays = self.before, self.onward or not self.context.gate.revert
+        if before is None or stays or before.number == self.after.number:
+            self._end()
             raise UnhealthyError(
                 f"generation {self.after.number} is current, but {error.what}",
                 kept="nothing was reverted",
                 hint=error.hint or "appb status; appb logs APP",
             ) from error
-        if why := self.tasks.no_way_back:
+        if why := self.tasks.no_way_back or self.tasks.left_behind:
             pending.clear(self.context.layout)
             raise RevertFailedError(
                 f"{error.what}; and there is no way back: {why}",
@@ -329,18 +421,11 @@ class _Transition:
             ) from error
         self.context.report.note(f"{error.what}; going back to generation {before.number}")
         try:
-            everything = frozenset({*known, *self._services})
-            self._aim_at(before)
-            generations.activate(self.context.layout, before.number)
-            self._end_all(everything, self.tasks.coming_back)
+            self._turn_round(before)
+            self._end_all(self.tasks.coming_back)
             self.tasks.restore(before, self.tasks.coming_back)
-            steps = self._plan(
-                self._observe(everything),
-                everything,
-                intended=_references(running),
-                reverting=True,
-            )
-            self._settle(steps)
+            generations.activate(self.context.layout, before.number)
+            self._settle(self._plan(self._observe(), reverting=True))
             self._end_seconds()
         except AppbError as second:
             raise RevertFailedError(
@@ -349,17 +434,28 @@ class _Transition:
                 hint=second.hint or "appb status; appb logs APP",
             ) from second
         pending.clear(self.context.layout)
-        raise UnhealthyError(
+        raise _kind(error)(
             f"generation {self.after.number} was reverted: {error.what}",
             kept=self._kept("is current again and runs"),
             hint=error.hint or "appb history; appb logs APP",
         ) from error
 
-    def _end_all(self, known: frozenset[Key], apps: Collection[AppName]) -> None:
+    def _turn_round(self, before: Generation) -> None:
+        """From now on the way leads back, also for whoever comes after a death."""
+        here = frozenset(self._services)
+        known, everything = self._known & here, self._everything
+        self._known, self._stray = known, everything - known
+        self._aim_at(before)
+        record = Pending(
+            before=self.after.number, after=before.number, running=self._intended, onward=True
+        )
+        self._put_down(record, is_needed=False)
+
+    def _end_all(self, apps: Collection[AppName]) -> None:
         """End every service of apps, so that nobody writes to their state."""
         instances = [
             Instance(key, is_next)
-            for key in sorted(known)
+            for key in sorted(self._everything)
             for is_next in (True, False)
             if key.app in apps
         ]
@@ -368,13 +464,11 @@ class _Transition:
                 self.context.report.step(f"stop {instance}")
                 self.backend.stop(instance)
 
-    def _start_all(
-        self, generation: Generation, running: Sequence[str], apps: Collection[AppName]
-    ) -> None:
+    def _start_all(self, generation: Generation, apps: Collection[AppName]) -> None:
         """Start those services of apps that were to run."""
         self._aim_at(generation)
         for key in plan.in_order(self._services):
-            if key.app in apps and _name(key) in running:
+            if key.app in apps and _name(key) in self._intended:
                 self.backend.start(Instance(key))
 
     def _end_seconds(self) -> None:
@@ -397,13 +491,10 @@ class _Transition:
         return f"generation {self.before.number} {what}" if self.before else "nothing ran before"
 
 
+def _kind(error: AppbError) -> type[AppbError]:
+    """What to call it once all is as before: a full disk is no fault of the new version."""
+    return NoSpaceError if isinstance(error, NoSpaceError) else UnhealthyError
+
+
 def _name(key: Key) -> str:
     return f"{key.app}/{key.service}"
-
-
-def _references(names: Sequence[str]) -> list[Key]:
-    return [plan.reference(name) for name in names]
-
-
-def _intended(interrupted: Pending | None) -> list[Key]:
-    return _references(interrupted.running) if interrupted else []

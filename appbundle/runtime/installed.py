@@ -29,9 +29,9 @@ else:
     from _json import make_scanner
 
 RENDERED, SECRETS = ".rendered", ".secrets"
-_TASK = "task-"
-"""What the names of tasks begin with, which stand among the services of a generation."""
 """In a generation: files by app, and `APP.json` with its services, settings filled in."""
+TASK = "task-"
+"""What the names of tasks begin with, which stand among the services of a generation."""
 DEFAULT_LIMITS = {"memory_bytes": 2 << 30, "tasks": 512, "cpu_percent": 0, "open_files": 65_536}
 """As `appbundle.bundle.services.Limits`."""
 
@@ -235,7 +235,7 @@ def _choose(name: str, services: list[dict[str, Any]], wanted: str) -> dict[str,
         raise NotFoundError(f"{name} has no service {wanted}", kept=_KEPT, hint=hint)
     if name in by_name:
         return by_name[name]
-    lasting = [each for each in services if not each["name"].startswith(_TASK)]
+    lasting = [each for each in services if not each["name"].startswith(TASK)]
     if len(lasting) != 1:
         raise UsageError(f"{name} has several services", kept=_KEPT, hint=f"name one: {names}")
     return lasting[0]

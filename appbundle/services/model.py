@@ -148,6 +148,9 @@ class Backend(Protocol):
     def run_task(self, wanted: Wanted, task: Task) -> None:
         """Run a task of this very version and generation, confined as its user, to its end."""
 
+    def end_tasks(self, apps: Collection[AppName]) -> None:
+        """End the tasks of apps that somebody who died has left."""
+
     def call_later(self, argv: Sequence[str], *, after_s: int) -> None:
         """Have a program run once, in so many seconds."""
 

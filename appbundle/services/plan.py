@@ -89,6 +89,7 @@ def make(
     seen: Mapping[Instance, Seen],
     *,
     known: Collection[Key],
+    stray: Collection[Key] = (),
     configurations: Mapping[tuple[Key, int], str],
     intended: Collection[Key] = (),
     moved: Collection[Key] = (),
@@ -101,6 +102,7 @@ def make(
         wanted: The apps of the generation that shall be current.
         seen: Every instance of these apps' services and of those that are known.
         known: Services that this node had before: others are new, and are started.
+        stray: Services that an interrupted transition may have started, or ended already.
         configurations: For a service and the generation that its process was started in, the
             digest of its configuration there.
         intended: Services that an interrupted transition meant to run, whatever they do now.
@@ -121,7 +123,8 @@ def make(
     after: list[Step] = []
     stopped: list[Key] = []
     kept: list[Key] = []
-    gone = [key for key in known if key not in services]
+    gone = sorted({*known, *stray} - services.keys())
+    after += [StopNext(key) for key in gone if seen.get(Instance(key, True), ABSENT).is_up]
     after += [Stop(key) for key in gone if seen.get(Instance(key), ABSENT).is_up]
     for key in in_order(services):
         app, service = services[key]

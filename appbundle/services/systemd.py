@@ -10,10 +10,10 @@ from pathlib import Path
 from appbundle.bundle import filling
 from appbundle.bundle.service_rules import TASK
 from appbundle.bundle.services import Service
-from appbundle.bundle.tasks import Task
+from appbundle.bundle.tasks import WHEN, Task
 from appbundle.errors import AppbError, ConflictError, ServiceFailedError, UsageError
 from appbundle.layout import SECRETS, Layout
-from appbundle.names import escape
+from appbundle.names import AppName, escape
 from appbundle.services import running, units, users
 from appbundle.services.model import ABSENT, Instance, Key, Seen, State, Wanted
 from appbundle.services.running import source_of_root
@@ -88,9 +88,7 @@ class Systemd:
     def define_next(self, wanted: Wanted, service: Service, *, shared: bool) -> None:
         """Write the units of a second instance; the next `define` removes them."""
         place = self._place(wanted, users.ensure(self.layout, wanted.app), current=False)
-        self._directory.mkdir(parents=True, exist_ok=True)
-        for name, text in units.render_next(service, place, shared=shared).items():
-            files.write_durably(self._directory / name, text.encode())
+        self._write(units.render_next(service, place, shared=shared))
         self._reload_manager()
 
     def forget_next(self, key: Key) -> None:
@@ -133,20 +131,33 @@ class Systemd:
     def _replace(self, texts: Mapping[str, str]) -> bool:
         """Make our unit files exactly these; gives whether anything changed."""
         self._directory.mkdir(parents=True, exist_ok=True)
-        changed = False
-        for name in self._own_files():
-            if name not in texts:
-                self._close_trial(name)
-                (self._directory / name).unlink()
-                changed = True
-        for name, text in texts.items():
-            path = self._directory / name
-            if not path.exists() or path.read_text() != text:
-                files.write_durably(path, text.encode())
-                changed = True
-        if changed:
+        gone = [name for name in self._own_files() if name not in texts]
+        new = {name: text for name, text in texts.items() if not self._has(name, text)}
+        # First of all, because there may be no room for it.
+        self._write(new)
+        for name in gone:
+            self._close_trial(name)
+            (self._directory / name).unlink()
+        if gone:
             files.fsync_directory(self._directory)
-        return changed
+        return bool(new or gone)
+
+    def _has(self, name: str, text: str) -> bool:
+        path = self._directory / name
+        return path.exists() and path.read_text() == text
+
+    def _write(self, texts: Mapping[str, str]) -> None:
+        """Write unit files, all of them or none.
+
+        Raises:
+            NoSpaceError: There is no room for them.
+        """
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            contents = {name: text.encode() for name, text in texts.items()}
+            files.write_all_durably(self._directory, contents)
+        except OSError as error:
+            raise files.translate_os_error(error, f"writing units to {self._directory}") from error
 
     def _close_trial(self, name: str) -> None:
         """Sockets of a trial that died end with their units; an instance that covers goes on."""
@@ -217,6 +228,9 @@ class Systemd:
     def set_enabled(self, keys: Collection[Key], *, enabled: bool) -> None:
         """Make or remove the links that start services at boot."""
         names = [name for key in keys for name in self._startable(key)]
+        if not enabled:
+            # An interrupted switch may have removed them already, disabled before that.
+            names = [name for name in names if (self._directory / name).exists()]
         if not names:
             return
         root = [] if self.is_live else [f"--root={self.layout.root}"]
@@ -236,15 +250,13 @@ class Systemd:
     def run_task(self, wanted: Wanted, task: Task) -> None:
         """Run a task as a unit of its own, which is gone afterwards."""
         place = self._place(wanted, users.ensure(self.layout, wanted.app), current=False)
-        self._directory.mkdir(parents=True, exist_ok=True)
         key = Key(wanted.app, TASK + task.when)
         instance = Instance(key)
-        # One that a killed predecessor has left may still run.
-        self._systemctl("stop", "--", _unit(instance), tolerant=True)
+        self.end_tasks([wanted.app])
         ((name, text),) = units.render_task(filling.as_service(task), place).items()
-        files.write_durably(self._directory / name, text.encode())
-        self._reload_manager()
+        self._write({name: text})
         try:
+            self._reload_manager()
             self._systemctl("start", "--", name, timeout_s=task.timeout_s + 60.0)
         except process.ProgramError as error:
             raise ServiceFailedError(
@@ -258,12 +270,18 @@ class Systemd:
             self._reload_manager()
             self._systemctl("reset-failed", "--", name, tolerant=True)
 
+    def end_tasks(self, apps: Collection[AppName]) -> None:
+        """One that somebody has started who was killed may still run."""
+        names = [_unit(Instance(Key(app, f"{TASK}{when}"))) for app in apps for when in WHEN]
+        self._systemctl("stop", "--", *names, tolerant=True)
+
     def call_later(self, argv: Sequence[str], *, after_s: int) -> None:
         """A transient timer, with a name of its own: one before may be what calls this."""
         process.run(
             [
                 *("systemd-run", "--quiet", "--collect", f"--unit={_LATER}-{files.random_name()}"),
-                *(f"--on-active={after_s}", "--timer-property=AccuracySec=1s", "--", *argv),
+                *(f"--on-active={after_s}", "--timer-property=AccuracySec=1s"),
+                *("--property=Restart=on-abnormal", "--property=RestartSec=1s", "--", *argv),
             ],
             environment=process.basic_environment(os.environ),
             timeout_s=60,
@@ -275,16 +293,17 @@ class Systemd:
         lines = (
             *("[Unit]", "Description=finish or revert an interrupted switch (appb)"),
             *("After=multi-user.target", "ConditionPathExists=/apps/.appb/pending.json", ""),
-            *("[Service]", "Type=oneshot", f"ExecStart={command}", ""),
-            *("[Install]", "WantedBy=default.target", ""),
+            *("[Service]", "Type=oneshot", f"ExecStart={command}"),
+            *("Restart=on-abnormal", "RestartSec=1s", ""),
         )
-        self._directory.mkdir(parents=True, exist_ok=True)
-        path = self._directory / f"{_RESUME}.service"
+        wants = self._directory / "default.target.wants"
+        path, link = self._directory / f"{_RESUME}.service", wants / f"{_RESUME}.service"
         text = "\n".join(lines)
-        if not path.exists() or path.read_text() != text:
-            files.write_durably(path, text.encode())
+        if not self._has(path.name, text) or not link.is_symlink():
+            wants.mkdir(parents=True, exist_ok=True)
+            self._write({path.name: text})
+            files.replace_link(link, f"../{path.name}")
             self._reload_manager()
-            self._systemctl("enable", "--quiet", "--", path.name)
 
     def schedule(self, argv: Sequence[str], calendar: Sequence[str], *, window_s: int) -> None:
         """Have a program run by itself now and then, until `unschedule`.
@@ -420,9 +439,10 @@ def _belongs(path: Path, service: str) -> bool:
 
 
 def _seen(instance: Instance, values: Mapping[str, str]) -> Seen:
-    if values.get("LoadState") == "not-found":
-        return ABSENT
     state = _STATES.get(values.get("ActiveState", ""), State.STOPPED)
+    if values.get("LoadState") == "not-found" and state in (State.STOPPED, State.FAILED):
+        # One that runs on without its unit file is there: who has removed that has died since.
+        return ABSENT
     if values.get("SubState", "").startswith("auto-restart"):
         # It has failed, and systemd only waits before it tries again.
         state = State.FAILED

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from appbundle.errors import CorruptError, NotFoundError
+from appbundle.errors import CorruptError, NoSpaceError, NotFoundError
 from appbundle.layout import Layout
 from appbundle.names import AppName, BundleRef, Version
 from appbundle.system import files
@@ -225,11 +225,15 @@ def activate(layout: Layout, number: int) -> None:
         os.symlink(str(number), ready)
 
 
-def record_outcome(layout: Layout, generation: Generation, outcome: str) -> Generation:
-    """Write down how a generation turned out."""
-    changed = replace(generation, outcome=outcome)
-    files.write_durably(layout.generations / str(generation.number) / RECORD, _encode(changed))
-    return changed
+def record_outcome(layout: Layout, generation: Generation, outcome: str) -> None:
+    """Write down how a generation turned out, if there is room: going back needs none."""
+    changed = _encode(replace(generation, outcome=outcome))
+    try:
+        files.write_durably(layout.generations / str(generation.number) / RECORD, changed)
+    except OSError as error:
+        said = files.translate_os_error(error, f"writing to generation {generation.number}")
+        if not isinstance(said, NoSpaceError):
+            raise said from error
 
 
 def _encode(generation: Generation) -> bytes:

@@ -20,14 +20,19 @@ class Pending:
         running: Services that shall run afterwards, as `APP/SERVICE`, because they ran before.
         confirm_until: Seconds since the epoch: unless somebody confirms by then, it is taken back.
             None if nobody needs to.
-        restoring: Apps whose state is being put back for `after`, so there is no way but on.
+        waiting: All of it is done, and only that confirmation is waited for.
+        migrating: Apps whose release in `after` changes their state, or has changed it.
+        onward: There is no way but on to `after`: state is being put back for it, or has been
+            changed for good, or `before` is what was found bad.
     """
 
     before: int | None
     after: int
     running: tuple[str, ...]
     confirm_until: int | None = None
-    restoring: tuple[str, ...] = ()
+    waiting: bool = False
+    migrating: tuple[str, ...] = ()
+    onward: bool = False
 
 
 def read(layout: Layout) -> Pending | None:
@@ -42,7 +47,7 @@ def read(layout: Layout) -> Pending | None:
         return None
     try:
         values = json.loads(raw)
-        lists = {key: tuple(values.get(key, ())) for key in ("running", "restoring")}
+        lists = {key: tuple(values.get(key, ())) for key in ("running", "migrating")}
         return Pending(**(values | lists))
     except (ValueError, TypeError, KeyError) as error:
         raise CorruptError(

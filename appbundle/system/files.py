@@ -3,7 +3,7 @@
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -53,6 +53,21 @@ def write_durably(path: Path, content: bytes, *, mode: int = FILE_MODE) -> None:
         temporary.unlink(missing_ok=True)
         raise
     fsync_directory(path.parent)
+
+
+def write_all_durably(directory: Path, contents: Mapping[str, bytes]) -> None:
+    """Put several files into a directory; if there is no room for all, none has changed."""
+    temporaries = {name: directory / f".{name}.{random_name()}" for name in contents}
+    try:
+        for name, content in contents.items():
+            write_new(temporaries[name], content, sync=True)
+    except BaseException:
+        for path in temporaries.values():
+            path.unlink(missing_ok=True)
+        raise
+    for name, path in temporaries.items():
+        os.rename(path, directory / name)
+    fsync_directory(directory)
 
 
 def write_new(path: Path, content: bytes, *, mode: int = FILE_MODE, sync: bool = False) -> None:

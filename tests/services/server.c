@@ -11,7 +11,7 @@
  *   --user               answer with the name of its user, and that of its group
  *   --credential NAME    the same with a file in CREDENTIALS_DIRECTORY
  * As a task, it changes or keeps the one line that is its state, $HOME/data:
- *   --write TEXT, --snapshot, --restore (from and to APPB_SNAPSHOT), --fail
+ *   --write TEXT, --snapshot, --restore (from and to APPB_SNAPSHOT), --fail, --wait (for ever)
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -66,6 +66,7 @@ static int task(const char *what, const char *text) {
     const char *kept = getenv("APPB_SNAPSHOT");
     snprintf(data, sizeof data, "%s/data", getenv("HOME"));
     if (!strcmp(what, "--write")) return write_word(data, text);
+    if (!strcmp(what, "--wait")) for (;;) pause();
     if (!strcmp(what, "--fail") || !kept) return 3;
     if (!strcmp(what, "--snapshot")) {
         char parent[256];

@@ -1,7 +1,10 @@
 """Tasks on a booted systemd: what a release does to its state, and what going back does."""
 
+import contextlib
 import dataclasses
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,7 +20,7 @@ from appbundle.store import generations
 from tests.crash.support import Node
 from tests.services import apps
 from tests.services.apps import web
-from tests.services.booted import Said
+from tests.services.booted import Said, wait_until
 from tests.services.conftest import Fleet, on_every_systemd
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
@@ -188,7 +191,7 @@ def test_interrupted_restore_goes_on(fleet: Fleet) -> None:
     second(fleet, WITH_STATE)
     fleet.node.systemctl("stop", "web")
     fleet.node.run("sh", "-c", "echo half > /var/lib/web/data", check=True)
-    left = {"before": 2, "after": 1, "running": ["web/web"], "restoring": ["web"]}
+    left = {"before": 2, "after": 1, "running": ["web/web"], "onward": True}
     (fleet.node.root / "apps/.appb/pending.json").write_text(json.dumps(left))
     done = fleet.node.appb("--json", "switch", "--resume")
     assert done.document == {"outcome": "finished", "generation": 1}
@@ -210,3 +213,40 @@ def test_task_under_the_embedded_supervisor(memory: Path, node: Node, program: P
     broken = dataclasses.replace(wanted, version=Version("9.9"))
     with pytest.raises(ServiceFailedError, match="task migrate of web"):
         backend.run_task(broken, wanted.tasks[0])
+
+
+_CALLER = """
+import sys
+from pathlib import Path
+from appbundle.flows import configuration
+from appbundle.layout import Layout
+from appbundle.services.embedded.backend import Embedded
+from appbundle.store import generations
+
+layout = Layout(Path(sys.argv[1]))
+wanted = configuration.wanted_of(layout, generations.current(layout), "web")
+Embedded(layout).run_task(wanted, wanted.tasks[0])
+"""
+
+
+def test_task_ends_with_a_switch_that_is_killed(memory: Path, node: Node, machine: Fleet) -> None:
+    """Under the embedded supervisor too nobody goes on changing state for a switch that died."""
+    task = Task(when="migrate", argv=("/bin/server", "--wait"))
+    node.install(apps.bundle(memory, machine.program, tasks=(task,)))
+    caller = subprocess.Popen([sys.executable, "-c", _CALLER, node.root])
+    try:
+        assert wait_until(lambda: bool(_servers()))
+    finally:
+        caller.kill()
+        caller.wait()
+    assert wait_until(lambda: not _servers())
+
+
+def _servers() -> set[str]:
+    """The processes of this machine that run such a task, in whatever node."""
+    found = set()
+    for place in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if (place / "cmdline").read_bytes() == b"/bin/server\0--wait\0":
+                found.add(place.name)
+    return found

@@ -15,6 +15,7 @@ from appbundle.bundle.services import Service
 from appbundle.bundle.tasks import Task
 from appbundle.errors import AppbError, ServiceFailedError, UnsupportedError
 from appbundle.layout import Layout
+from appbundle.names import AppName
 from appbundle.services import holder, users
 from appbundle.services.embedded import calendar, definitions, processes
 from appbundle.services.embedded.control import Control, Ended, Program, Status
@@ -262,6 +263,9 @@ class Embedded:
             )
         except process.ProgramError as error:
             raise ServiceFailedError(error.what) from error
+
+    def end_tasks(self, apps: Collection[AppName]) -> None:
+        """None is left: a task ends with whoever has called it."""
 
     def call_later(self, argv: Sequence[str], *, after_s: int) -> None:
         """Have the holder run a program; also if it is another holder by then."""
