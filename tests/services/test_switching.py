@@ -53,9 +53,15 @@ def test_upgrade_and_way_back(fleet: Fleet, change: str) -> None:
     assert "next" not in fleet.node.run("ls", "/usr/local/lib/systemd/system").stdout
 
 
-@pytest.mark.parametrize("mode", ["error", "exit", "hang"])
+@pytest.mark.parametrize(
+    ("fleet", "mode"),
+    [
+        *(("", mode) for mode in ("error", "exit", "hang")),
+        pytest.param("trixie", "error", marks=pytest.mark.network),
+    ],
+    indirect=["fleet"],
+)
 @pytest.mark.parametrize("change", ["overlap", "restart"])
-@on_every_systemd
 def test_bad_release_goes_back_by_itself(fleet: Fleet, change: str, mode: str) -> None:
     """A release that answers badly, ends or hangs is reverted; the old one serves, code 30."""
     service = web(change=change)
