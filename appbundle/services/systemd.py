@@ -27,6 +27,8 @@ _OTHERS = ("etc/systemd/system", "usr/lib/systemd/system", "lib/systemd/system")
 """Where units of the machine are; those in /etc would be taken instead of ours."""
 _LATER, _RESUME, _UPGRADE = "appb-later", "appb-resume", "appb-upgrade"
 _SYSTEMCTL_TIMEOUT_S = 900.0
+_RELOAD_TIMEOUT_S = 120.0
+"""systemd ends generators that hang after 90 s, and goes on without them."""
 _PROPERTIES = (
     *("Id", "LoadState", "ActiveState", "SubState", "Type", "MainPID", "Result", "ExecMainStatus"),
     *("StateChangeTimestamp", "MemoryCurrent", "UnitFileState"),
@@ -171,7 +173,7 @@ class Systemd:
 
     def _reload_manager(self) -> None:
         if self.is_live:
-            self._systemctl("daemon-reload")
+            self._systemctl("daemon-reload", timeout_s=_RELOAD_TIMEOUT_S)
 
     def observe(self, instances: Collection[Instance]) -> dict[Instance, Seen]:
         """Ask systemd about all instances at once."""
