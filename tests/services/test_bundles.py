@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -40,16 +41,17 @@ def build(app: str, target: Path, *more: str, cache: Path) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def built(machine: Fleet, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+def built(fleets: Callable[[str], Fleet], tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Bundles of nginx and memcached, where the node sees them; each was built twice, equally."""
     if not shutil.which("mmdebstrap"):
         pytest.skip("needs mmdebstrap")
+    node = fleets("").node
     cache, again = tmp_path_factory.mktemp("cache"), tmp_path_factory.mktemp("again")
-    key = machine.node.scratch / "builder.key"
-    machine.node.appb("key", "new", "--no-passphrase", str(key))
+    key = node.scratch / "builder.key"
+    node.appb("key", "new", "--no-passphrase", str(key))
     found = []
     for app in ("nginx", "memcached"):
-        target = machine.node.scratch / f"{app}.bundle"
+        target = node.scratch / f"{app}.bundle"
         first = build(app, target, "--key", str(key), cache=cache)
         assert build(app, again / app, "--key", str(key), cache=cache) == first
         found.append(target)
