@@ -144,6 +144,7 @@ class Booted:
             for version in app["versions"]:
                 self.appb("unpin", f"{app['name']}@{version['version']}", check=False)
             self.appb("remove", "--purge", app["name"])
+        self.appb("upgrade", "--unschedule", check=False)
         self.run("sh", "-c", "rm -rf /apps /etc/systemd/system/*.service.d /var/lib/appb-*")
         self.systemctl("daemon-reload")
         self.systemctl("reset-failed")

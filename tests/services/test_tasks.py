@@ -229,10 +229,10 @@ Embedded(layout).run_task(wanted, wanted.tasks[0])
 """
 
 
-def test_task_ends_with_a_switch_that_is_killed(memory: Path, node: Node, machine: Fleet) -> None:
+def test_task_ends_with_a_switch_that_is_killed(memory: Path, node: Node, program: Path) -> None:
     """Under the embedded supervisor too nobody goes on changing state for a switch that died."""
     task = Task(when="migrate", argv=("/bin/server", "--wait"))
-    node.install(apps.bundle(memory, machine.program, tasks=(task,)))
+    node.install(apps.bundle(memory, program, tasks=(task,)))
     caller = subprocess.Popen([sys.executable, "-c", _CALLER, node.root])
     try:
         assert wait_until(lambda: bool(_servers()))
