@@ -18,7 +18,7 @@ from appbundle.flows import authenticity, cost, switch
 from appbundle.flows.arguments import of_words
 from appbundle.flows.context import Context
 from appbundle.flows.cost import Cost
-from appbundle.flows.origin import Origin, attempts
+from appbundle.flows.origin import Origin, read
 from appbundle.flows.switch import Switched
 from appbundle.layout import Layout
 from appbundle.names import AppName, BundleRef, Version
@@ -107,22 +107,20 @@ def install_from(
         AppbError: As `install`.
     """
     with _transaction(context) as transaction:
+
+        def take(source: Source, authentic: AuthenticStatement) -> Statement:
+            if not _is_there(
+                context.layout,
+                authentic.statement,
+                transaction.refs,
+                switch_to=switch_to,
+                allow_downgrade=allow_downgrade,
+            ):
+                _stage(context, transaction, source, authentic)
+            return authentic.statement
+
         for each in origins:
-            for attempt in attempts(context, each):
-                with attempt as source:
-                    context.report.step(f"verifying {source.name}")
-                    authentic = authenticity.authenticate(
-                        source, each.policy, now=context.now, digest=each.digest
-                    )
-                    statement = authentic.statement
-                    if not _is_there(
-                        context.layout,
-                        statement,
-                        transaction.refs,
-                        switch_to=switch_to,
-                        allow_downgrade=allow_downgrade,
-                    ):
-                        _stage(context, transaction, source, authentic)
+            statement = read(context, each, take)
             transaction.refs[statement.name] = statement.version
             transaction.releases[statement.name] = statement.release
             if each.repository:
@@ -344,21 +342,25 @@ def plan_from(
     given: set[str] = set()
     told: dict[AppName, Manifest] = {}
     total = Cost()
+
+    def look(source: Source, authentic: AuthenticStatement) -> tuple[Manifest, Cost]:
+        manifest = authenticity.open_bundle(source, authentic).manifest
+        if _is_there(
+            layout,
+            authentic.statement,
+            refs,
+            switch_to=switch_to,
+            allow_downgrade=allow_downgrade,
+        ):
+            return manifest, Cost()
+        stage.check_requirements(manifest, root=layout.root)
+        return manifest, cost.find_cost(layout, source, manifest, given)
+
     for each in origins:
-        for attempt in attempts(context, each):
-            with attempt as source:
-                authentic = authenticity.authenticate(
-                    source, each.policy, now=context.now, digest=each.digest
-                )
-                bundle = authenticity.open_bundle(source, authentic)
-                statement = authentic.statement
-                if not _is_there(
-                    layout, statement, refs, switch_to=switch_to, allow_downgrade=allow_downgrade
-                ):
-                    stage.check_requirements(bundle.manifest, root=layout.root)
-                    total += cost.find_cost(layout, source, bundle.manifest, given)
-        refs[statement.name] = statement.version
-        told[statement.name] = bundle.manifest
+        manifest, needed = read(context, each, look)
+        total += needed
+        name = AppName(manifest.name)
+        refs[name], told[name] = Version(manifest.version), manifest
     before, generation = _next(context, refs, told, purpose, switch_to=switch_to)
     wider = switch.widenings(context, before, generation, told) if generation else ()
     found = tuple(switch.changes(before.apps if before else {}, refs)) if generation else ()

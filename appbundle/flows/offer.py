@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from appbundle.flows import authenticity, cost, fetch, permissions
 from appbundle.flows.context import Context
 from appbundle.flows.cost import Cost
-from appbundle.flows.origin import attempts
+from appbundle.flows.origin import read
 from appbundle.names import BundleRef
 from appbundle.store import generations, versions
-from appbundle.trust.verify import VerifiedBundle
+from appbundle.store.source import Source
+from appbundle.trust.verify import AuthenticStatement, VerifiedBundle
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,13 +41,12 @@ def look(context: Context, ref: BundleRef) -> Offer:
         described = fetch.look_up(repositories, ref.name)
         release = fetch.choose(described, ref.version)
         origin = fetch.origin(context, described, release)
-    for attempt in attempts(context, origin):
-        with attempt as source:
-            authentic = authenticity.authenticate(
-                source, origin.policy, now=context.now, digest=origin.digest
-            )
-            bundle = authenticity.open_bundle(source, authentic)
-            found = cost.find_cost(context.layout, source, bundle.manifest, set())
+
+    def weigh(source: Source, authentic: AuthenticStatement) -> tuple[VerifiedBundle, Cost]:
+        bundle = authenticity.open_bundle(source, authentic)
+        return bundle, cost.find_cost(context.layout, source, bundle.manifest, set())
+
+    bundle, found = read(context, origin, weigh)
     version = generations.current_version(context.layout, ref.name)
     about = version and versions.read_about(context.layout, ref.name, version)
     before = about.manifest if about else None

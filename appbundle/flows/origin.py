@@ -1,8 +1,9 @@
 """Where a bundle comes from, and whose signatures count for it."""
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import TypeVar
 
 from appbundle.errors import (
     CorruptError,
@@ -11,10 +12,14 @@ from appbundle.errors import (
     TrustError,
     UnreachableError,
 )
+from appbundle.flows import authenticity
 from appbundle.flows.authenticity import Policies
 from appbundle.flows.context import Context
 from appbundle.names import Digest
 from appbundle.store.source import Source, open_source
+from appbundle.trust.verify import AuthenticStatement
+
+Result = TypeVar("Result")
 
 Reading = Callable[[], AbstractContextManager[Source]]
 """Opens a bundle; what may go wrong elsewhere than on this node goes wrong later, in reading it."""
@@ -42,29 +47,37 @@ def of_file(path: str, policy: Policies) -> Origin:
     return Origin(policy=policy, readings=(lambda: open_source(path),))
 
 
-def attempts(context: Context, origin: Origin) -> Iterator[AbstractContextManager[Source]]:
-    """Give the ways to read a bundle until one was good: `for each in attempts(…): with each as …`.
+def read(
+    context: Context, origin: Origin, use: Callable[[Source, AuthenticStatement], Result]
+) -> Result:
+    """Read a bundle, in the next way where what one gives is wrong; the last one's error counts.
 
-    An attempt that fails by what it was given is followed by the next; the last one's error counts.
+    Args:
+        use: Called with a source that stands behind its authentic statement, once for each way.
+
+    Raises:
+        AppbError: As `authenticate`, and as `use`.
     """
-    is_good = False
-
-    @contextmanager
-    def attempt(reading: Reading, *, is_last: bool) -> Iterator[Source]:
-        nonlocal is_good
+    for reading in origin.readings[:-1]:
         try:
-            with reading() as source:
-                yield source
-            is_good = True
+            return _read(context, origin, reading, use)
         except DowngradeError:
             # It is what the repository says, and every mirror has the same.
             raise
         except (CorruptError, NotFoundError, TrustError, UnreachableError) as error:
-            if is_last:
-                raise
             context.report.note(f"{error.what}; trying another mirror")
+    return _read(context, origin, origin.readings[-1], use)
 
-    for number, reading in enumerate(origin.readings, 1):
-        yield attempt(reading, is_last=number == len(origin.readings))
-        if is_good:
-            return
+
+def _read(
+    context: Context,
+    origin: Origin,
+    reading: Reading,
+    use: Callable[[Source, AuthenticStatement], Result],
+) -> Result:
+    with reading() as source:
+        context.report.step(f"verifying {source.name}")
+        authentic = authenticity.authenticate(
+            source, origin.policy, now=context.now, digest=origin.digest
+        )
+        return use(source, authentic)
