@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 
@@ -14,7 +14,7 @@ from appbundle.flows.origin import Origin
 from appbundle.names import AppName, BundleRef
 from appbundle.repository.bundle import RemoteBundle
 from appbundle.repository.find import Described, Repositories, repositories
-from appbundle.repository.release import STABLE, Release
+from appbundle.repository.release import STABLE, Release, newest
 from appbundle.store import manifests
 from appbundle.store.source import Source
 from appbundle.trust.verify import TrustPolicy
@@ -80,12 +80,6 @@ def choose(described: Described, wanted: str | None) -> Release:
             hint=f"it has: {', '.join([*channels, *(r.version for r in described.releases[:8])])}",
         )
     return found
-
-
-def newest(releases: Sequence[Release], channels: Sequence[str]) -> Release | None:
-    """The release with the greatest number in any of some channels."""
-    inside = [each for each in releases if set(channels) & set(each.channels)]
-    return max(inside, key=lambda each: each.release, default=None)
 
 
 def origin(context: Context, described: Described, release: Release) -> Origin:

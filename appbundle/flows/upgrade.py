@@ -13,7 +13,7 @@ from appbundle.flows.origin import Origin
 from appbundle.names import AppName, Version
 from appbundle.repository import bindings
 from appbundle.repository.find import Described, Repositories
-from appbundle.repository.release import STABLE, Release
+from appbundle.repository.release import STABLE, Release, newest
 from appbundle.store import generations, holds, listed
 from appbundle.store.holds import Hold
 from appbundle.store.listed import Listed
@@ -71,7 +71,7 @@ def _outdated(
     repositories: Repositories, name: AppName, current: Listed, hold: Hold | None
 ) -> Outdated | None:
     described = repositories.find(name)
-    release = fetch.newest(described.releases, channels_of(described.releases, current.digest))
+    release = newest(described.releases, channels_of(described.releases, current.digest))
     if release is None or release.release <= current.release:
         return None
     return Outdated(current=current.version, release=release, described=described, hold=hold)

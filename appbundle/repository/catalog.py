@@ -43,7 +43,7 @@ def describe(releases: Mapping[Version, Release], summary: str) -> Entry:
     """Make an app's entry."""
     found = {}
     for channel in sorted({c for each in releases.values() for c in each.channels}):
-        if (best := newest(releases, channel)) is not None:
+        if (best := newest(releases.values(), (channel,))) is not None:
             found[channel] = Newest(best.version, best.release, best.size)
     return Entry(summary, found)
 

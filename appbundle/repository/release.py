@@ -1,7 +1,7 @@
 """A release of an app as its role describes it. docs/repository-format.md, "App roles"."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -207,7 +207,7 @@ def sha256_of(target: TargetFile) -> Digest:
     return Digest(digest)
 
 
-def newest(releases: Mapping[Version, Release], channel: str = STABLE) -> Release | None:
-    """The release of a channel with the greatest number, if it has one."""
-    inside = [each for each in releases.values() if channel in each.channels]
+def newest(releases: Iterable[Release], channels: Collection[str]) -> Release | None:
+    """The release with the greatest number in any of some channels, if there is one."""
+    inside = [each for each in releases if not set(channels).isdisjoint(each.channels)]
     return max(inside, key=lambda each: each.release, default=None)

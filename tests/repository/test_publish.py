@@ -85,11 +85,12 @@ def test_channels_are_added(repo: Publisher, bundle: Bundle) -> None:
     repo.publish(bundle("hello", 2), channels=["edge"])
     roles = read_roles(repo.folder)
     assert roles
-    found = roles.releases(AppName("hello"))
-    assert [newest(found, each).version for each in ("stable", "edge")] == ["1.0", "2.0"]  # type: ignore[union-attr]
+    found = roles.releases(AppName("hello")).values()
+    versions = [newest(found, (each,)).version for each in ("stable", "edge")]  # type: ignore[union-attr]
+    assert versions == ["1.0", "2.0"]
     repo.publish(bundle("hello", 2))
-    found = read_roles(repo.folder).releases(AppName("hello"))  # type: ignore[union-attr]
-    assert newest(found, "stable") == newest(found, "edge")
+    found = read_roles(repo.folder).releases(AppName("hello")).values()  # type: ignore[union-attr]
+    assert newest(found, ("stable",)) == newest(found, ("edge",))
 
 
 def test_catalog_names_newest_of_each_channel(repo: Publisher, memory: Path) -> None:
