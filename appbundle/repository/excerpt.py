@@ -5,7 +5,6 @@ verifies them like those of the repository itself. docs/repository-format.md.
 """
 
 import hashlib
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,7 +59,8 @@ class Excerpt:
         for name, content in self._metadata(apps):
             path = target / name
             if not path.is_file() or path.read_bytes() != content:
-                put(path, content)
+                # Sticks come with file systems that know no modes.
+                files.write_durably(path, content, mode=None)
 
     def _metadata(self, apps: Iterable[AppName]) -> Iterator[tuple[str, bytes]]:
         known = configured.read(self.layout, self.repository)
@@ -99,20 +99,6 @@ def _parse(raw: bytes, role: str) -> Signed:
             f"what this node remembers of {role} is damaged", hint="with a network: appb outdated"
         ) from error
     return cast(Signed, parsed.signed)
-
-
-def put(path: Path, content: bytes) -> None:
-    """Put a file in place, durably, on any file system: its mode is whatever that gives it."""
-    temporary = path.with_name(f".{files.random_name()}")
-    try:
-        with open(temporary, "xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.rename(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    files.fsync_directory(path.parent)
 
 
 def is_same_file(path: Path, release: Release) -> bool:

@@ -38,12 +38,12 @@ def fsync_directory(path: str | Path) -> None:
         os.fsync(fd)
 
 
-def write_durably(path: Path, content: bytes, *, mode: int = FILE_MODE) -> None:
+def write_durably(path: Path, content: bytes, *, mode: int | None = FILE_MODE) -> None:
     """Put a file in place with one rename; afterwards it survives a power cut.
 
     Args:
         path: The target; its directory exists.
-        mode: Permissions, whatever the umask.
+        mode: Permissions, whatever the umask; None where a file system may have none.
     """
     temporary = path.with_name(f".{path.name}.{random_name()}")
     try:
@@ -70,11 +70,16 @@ def write_all_durably(directory: Path, contents: Mapping[str, bytes]) -> None:
     fsync_directory(directory)
 
 
-def write_new(path: Path, content: bytes, *, mode: int = FILE_MODE, sync: bool = False) -> None:
+def write_new(
+    path: Path, content: bytes, *, mode: int | None = FILE_MODE, sync: bool = False
+) -> None:
     """Create a file that must not exist yet; durable only with `sync`, and only its content."""
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+    fd = os.open(
+        path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode or FILE_MODE
+    )
     try:
-        os.fchmod(fd, mode)
+        if mode is not None:
+            os.fchmod(fd, mode)
         write_all(fd, content)
         if sync:
             os.fsync(fd)
