@@ -332,10 +332,9 @@ class Systemd:
             *(f"RandomizedDelaySec={window_s}", "AccuracySec=1s", ""),
             *("[Install]", "WantedBy=timers.target", ""),
         )
-        self._directory.mkdir(parents=True, exist_ok=True)
-        for kind, lines in (("service", service), ("timer", timer)):
-            path = self._directory / f"{_UPGRADE}.{kind}"
-            files.write_durably(path, "\n".join(lines).encode())
+        self._write(
+            {f"{_UPGRADE}.service": "\n".join(service), f"{_UPGRADE}.timer": "\n".join(timer)}
+        )
         self._reload_manager()
         self._systemctl("enable", "--quiet", "--", f"{_UPGRADE}.timer")
         self._systemctl("restart", "--", f"{_UPGRADE}.timer")
