@@ -184,7 +184,10 @@ def _check_signer(draft: Draft, role: str, signer: Signer) -> None:
 
 
 def _not_allowed(key: PublicKey, what: str) -> KeyNotAllowedError:
-    return KeyNotAllowedError(f"{key.fingerprint} may not sign {what} in this repository")
+    return KeyNotAllowedError(
+        f"{key.fingerprint} may not sign {what} in this repository",
+        hint="sign with a key that may, or have it added: appb repo rotate, appb repo delegate",
+    )
 
 
 def _finish(draft: Draft, signer: Signer, *apps: AppName) -> Signed:

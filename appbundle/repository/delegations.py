@@ -69,7 +69,10 @@ def check_threshold(keys: Collection[PublicKey], threshold: int) -> None:
     """
     distinct = set(keys)
     if not 1 <= threshold <= len(distinct):
-        raise UsageError(f"{threshold} of {len(distinct)} keys cannot sign")
+        raise UsageError(
+            f"{threshold} of {len(distinct)} keys cannot sign",
+            hint="name more keys, or a lower --threshold",
+        )
     if len({key_id(key) for key in distinct}) < len(distinct):
         raise UsageError("two keys have the same beginning of their hash", hint="use another one")
 
