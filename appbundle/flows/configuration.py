@@ -77,20 +77,23 @@ def complete(
         told: Manifests of versions that are not on disk yet.
         wish: What shall differ.
     """
+    layout = context.layout
+    manifests = {
+        name: manifest_of(layout, generation, name, told) for name in generation.configuration
+    }
     settings: dict[AppName, dict[str, str]] = {}
     marks: dict[AppName, dict[str, str]] = {}
-    for name in generation.configuration:
-        manifest = manifest_of(context.layout, generation, name, told)
-        old = _origin(context.layout, before, generation, name)
+    for name, manifest in manifests.items():
+        old = _origin(layout, before, generation, name)
         mine = wish if wish is not None and wish.app == name else Wish(app=name)
         had = old.settings.get(name, {}) if old else {}
         settings[name] = _keep_valid(context, manifest, had | dict(mine.values), mine.unset)
         had_secrets = old.secrets.get(name, {}) if old else {}
-        marks[name] = dict(_mark_secrets(context.layout, generation, manifest, had_secrets, mine))
+        marks[name] = dict(_mark_secrets(layout, generation, manifest, had_secrets, mine))
     return replace(
         generation,
         settings={name: found for name, found in settings.items() if found},
-        secrets=_mark_shared(context.layout, generation, told, marks),
+        secrets=_mark_shared(manifests, marks),
     )
 
 
@@ -157,10 +160,9 @@ def _mark_secrets(
 
 
 def _mark_shared(
-    layout: Layout, generation: Generation, told: Told, marks: dict[AppName, dict[str, str]]
+    manifests: Mapping[AppName, Manifest], marks: dict[AppName, dict[str, str]]
 ) -> dict[AppName, dict[str, str]]:
     """Mark the secrets that are made of other apps' ones, as long as nobody has set them."""
-    manifests = {name: manifest_of(layout, generation, name, told) for name in marks}
     shared = {
         f"{name}/{each.name}": marks[name][each.name]
         for name, manifest in manifests.items()
