@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from tuf.api.exceptions import LengthOrHashMismatchError
 from tuf.api.metadata import TargetFile
 
 from appbundle.errors import AppbError, CorruptError, NotFoundError
@@ -104,7 +105,7 @@ def is_right(target: TargetFile, content: bytes) -> bool:
     """Whether these are a target's bytes."""
     try:
         target.verify_length_and_hashes(content)
-    except Exception:
+    except LengthOrHashMismatchError:
         return False
     return True
 
