@@ -72,5 +72,6 @@ def _word(value: object) -> str:
 def _setting(setting: Setting) -> str:
     kind = ", ".join(setting.choices) or setting.type
     secret = f"secret, made of {setting.of}" if setting.of else "secret"
-    value = secret if setting.secret else f"{setting.default or '(empty)'} ({kind})"
+    other = f", that of {setting.of}" if setting.of else ""
+    value = secret if setting.secret else f"{setting.default or '(empty)'} ({kind}){other}"
     return ": ".join(filter(None, (value, setting.help)))

@@ -101,8 +101,8 @@ def _setting_problems(setting: Setting) -> Iterator[str]:
         yield "its help has control characters or is too long"
     if setting.secret and (setting.default or setting.type != "text" or setting.choices):
         yield "a secret is a text without default and choices"
-    if (setting.shared or setting.of) and not setting.secret:
-        yield "only a secret is shared, or made of another one"
+    if setting.shared and not setting.secret:
+        yield "only a secret is shared"
     if setting.of and (setting.shared or not _is_reference(setting.of)):
         yield f"not APP/SETTING of another app: {escape(setting.of)}"
     for value in (*setting.choices, *(() if setting.secret else (setting.default,))):

@@ -18,8 +18,9 @@ class Setting(
         secret: Shown nowhere, and given to services as a file of their own.
         choices: The only values, if any are named.
         shared: Of a secret: other apps may be told a value that is made of it, each its own.
-        of: Of a secret: `APP/SETTING`, another app's shared secret. While the node has that app,
-            and nobody sets another value, it is what is made of that secret for this app.
+        of: `APP/SETTING`, of another app. While the node has that app, and nobody sets another
+            value, this is the value of that setting; a secret is what is made of that one, which
+            is a shared secret, for this app.
     """
 
     name: str

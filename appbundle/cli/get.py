@@ -1,10 +1,15 @@
 """`appb get`."""
 
+from typing import TYPE_CHECKING
+
 import click
 
 from appbundle.cli import complete
 from appbundle.cli.session import Session, table
 from appbundle.names import escape, parse_app_name
+
+if TYPE_CHECKING:
+    from appbundle.flows.settings import Value
 
 
 @click.command(name="get")
@@ -33,6 +38,7 @@ def get_command(session: Session, app: str, keys: tuple[str, ...], reveal: bool)
                 "name": each.setting.name,
                 "value": each.value,
                 "source": each.source,
+                "of": each.setting.of if each.source == "of" else "",
                 "type": each.setting.type,
                 "default": None if each.setting.secret else each.setting.default,
                 "secret": each.setting.secret,
@@ -49,8 +55,12 @@ def get_command(session: Session, app: str, keys: tuple[str, ...], reveal: bool)
         words = f"{found.app} {found.version} has no settings"
     else:
         rows = [
-            (each.setting.name, value, each.source, each.setting.help)
+            (each.setting.name, value, _source(each), each.setting.help)
             for each, value in zip(found.values, shown, strict=True)
         ]
         words = table(("name", "value", "from", "what it is"), rows)
     session.result(document, words)
+
+
+def _source(value: "Value") -> str:
+    return value.setting.of if value.source == "of" else value.source

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import msgspec
 
-from appbundle.bundle import filling
+from appbundle.bundle import filling, taken
 from appbundle.bundle.manifest import Manifest
 from appbundle.bundle.service_rules import check_services
 from appbundle.bundle.services import Service
@@ -90,11 +90,32 @@ def complete(
         settings[name] = _keep_valid(context, manifest, had | dict(mine.values), mine.unset)
         had_secrets = old.secrets.get(name, {}) if old else {}
         marks[name] = dict(_mark_secrets(layout, generation, manifest, had_secrets, mine))
-    return replace(
+    completed = replace(
         generation,
         settings={name: found for name, found in settings.items() if found},
+        taken=taken.take(manifests, settings),
         secrets=_mark_shared(manifests, marks),
     )
+    if before is not None:
+        _tell_taken(context, before, completed, manifests)
+    return completed
+
+
+def _tell_taken(
+    context: Context,
+    before: Generation,
+    after: Generation,
+    manifests: Mapping[AppName, Manifest],
+) -> None:
+    """Say which settings of apps that stay have another value because another app's has."""
+    for name in sorted(before.configuration.keys() & manifests):
+        for setting in manifests[name].settings:
+            key = setting.name
+            if not setting.of or setting.secret or key in after.settings.get(name, {}):
+                continue
+            old, new = (each.given(name).get(key, setting.default) for each in (before, after))
+            if old != new:
+                context.report.note(f"{name} follows {setting.of}: {key}: {old} → {new}")
 
 
 def manifest_of(layout: Layout, generation: Generation, name: AppName, told: Told) -> Manifest:
@@ -171,7 +192,7 @@ def _mark_shared(
     }
     for name, manifest in manifests.items():
         for each in manifest.settings:
-            if each.of in shared and not marks[name][each.name].startswith("set "):
+            if each.secret and each.of in shared and not marks[name][each.name].startswith("set "):
                 marks[name][each.name] = f"of {shared[each.of]}"
     return {name: found for name, found in marks.items() if found}
 
@@ -255,7 +276,7 @@ def render(
             name=name,
             manifest=manifest_of(layout, generation, name, told),
             tree=trees.get(name, layout.version(name, generation.apps[name])),
-            given=generation.settings.get(name, {}),
+            given=generation.given(name),
             marks=generation.secrets.get(name, {}),
             secrets=secrets_of(name),
         )
@@ -268,7 +289,7 @@ def render(
 def _is_same(before: Generation, after: Generation, name: AppName) -> bool:
     if not before.configuration.get(name) or before.apps.get(name) != after.apps[name]:
         return False
-    return before.settings.get(name) == after.settings.get(name) and (
+    return before.given(name) == after.given(name) and (
         before.secrets.get(name) == after.secrets.get(name)
     )
 
@@ -331,6 +352,17 @@ def fill(
             hint=f"appb get {manifest.name}",
         ) from error
     return services, tasks
+
+
+def check(layout: Layout, before: Generation, after: Generation) -> None:
+    """Fill in what differs in a planned generation, and write nothing.
+
+    Raises:
+        ConflictError: As `fill`.
+    """
+    for name in after.configuration:
+        if not _is_same(before, after, name):
+            fill(manifest_of(layout, after, name, {}), after.given(name))
 
 
 def _with_place(manifest: Manifest, task: Task) -> Task:

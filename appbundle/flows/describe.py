@@ -158,8 +158,8 @@ def diff(context: Context, first: str, second: str) -> VersionDiff | GenerationD
 def _setting_differences(
     one: Generation, two: Generation
 ) -> Iterator[tuple[AppName, str, str | None, str | None]]:
-    for app in sorted({*one.settings, *two.settings, *one.secrets, *two.secrets}):
-        before, after = one.settings.get(app, {}), two.settings.get(app, {})
+    for app in sorted({*one.configuration, *two.configuration}):
+        before, after = one.given(app), two.given(app)
         for key in sorted({*before, *after}):
             if before.get(key) != after.get(key):
                 yield app, key, before.get(key), after.get(key)

@@ -54,7 +54,7 @@ def compare(before: Manifest | None, after: Manifest | None) -> Iterator[str]:
 
 
 def _taken(manifest: Manifest) -> set[str]:
-    return {each.of for each in manifest.settings if each.of}
+    return {each.of for each in manifest.settings if each.secret and each.of}
 
 
 def _openings(manifest: Manifest) -> Iterator[tuple[str, frozenset[str]]]:

@@ -26,8 +26,8 @@ class Value:
     Args:
         setting: Its declaration.
         value: What it is; None for a secret that is not to be seen.
-        source: `default`, `set`; of a secret also `made` (at random) and `kept` (from before the
-            app was removed).
+        source: `default`, `set`, `of` (another app's); of a secret also `made` (at random) and
+            `kept` (from before the app was removed).
     """
 
     setting: Setting
@@ -86,9 +86,11 @@ def _value(
         mark = current.secrets.get(app, {}).get(setting.name, "made 0")
         value = secrets.read(context.layout, current.number, app, setting.name) if reveal else None
         return Value(setting=setting, value=value, source=mark.split()[0])
-    given = current.settings.get(app, {}).get(setting.name)
-    source = "default" if given is None else "set"
-    return Value(setting=setting, value=setting.default if given is None else given, source=source)
+    value = current.given(app).get(setting.name)
+    if value is None:
+        return Value(setting=setting, value=setting.default, source="default")
+    source = "of" if setting.name in current.taken.get(app, {}) else "set"
+    return Value(setting=setting, value=value, source=source)
 
 
 def change(
@@ -159,7 +161,7 @@ def _change(
             changed=(),
         )
     if dry_run:
-        configuration.fill(manifest, generation.settings.get(app, {}))
+        configuration.check(context.layout, before, generation)
         switched = Switched(generation=generation, outcome="planned", changes=())
     else:
         switched = switch.make_current(context, before, generation, wish=wish)

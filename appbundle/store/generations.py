@@ -43,6 +43,7 @@ class Generation:
         configuration: For each app with settings, templates or tasks a digest of all that was made
             of them; equal if nothing differs.
         settings: What an administrator has set, by app; never a secret.
+        taken: The values of settings that are those of other apps' ones, by app.
         secrets: For each secret of an app where it is from: `set 3` or `made 3`, in generation 3;
             `of made 3` if it is made of another app's.
     """
@@ -58,7 +59,12 @@ class Generation:
     serving: tuple[AppName, ...] = ()
     configuration: dict[AppName, str] = field(default_factory=dict)
     settings: dict[AppName, dict[str, str]] = field(default_factory=dict)
+    taken: dict[AppName, dict[str, str]] = field(default_factory=dict)
     secrets: dict[AppName, dict[str, str]] = field(default_factory=dict)
+
+    def given(self, app: AppName) -> dict[str, str]:
+        """The settings of an app that do not have their defaults."""
+        return self.settings.get(app, {}) | self.taken.get(app, {})
 
 
 def current_number(layout: Layout) -> int | None:
@@ -239,7 +245,7 @@ def record_outcome(layout: Layout, generation: Generation, outcome: str) -> None
 def _encode(generation: Generation) -> bytes:
     values = asdict(generation)
     # Most nodes have no settings, and no need to read of them.
-    for name in ("serving", "configuration", "settings", "secrets"):
+    for name in ("serving", "configuration", "settings", "taken", "secrets"):
         if not values[name]:
             del values[name]
     return json.dumps(values, indent=1).encode() + b"\n"

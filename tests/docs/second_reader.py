@@ -601,8 +601,8 @@ def check_settings(manifest: dict[str, Any]) -> None:
         need(setting["name"] not in BUILT_IN, "a setting's name")
         need(len(setting["help"]) <= 1000 and harmless(setting["help"]), "help")
         need(setting["type"] in ("text", "integer", "boolean", "port", "address"), "type")
-        if setting["shared"] or setting["of"]:
-            need(setting["secret"] and not (setting["shared"] and setting["of"]), "sharing")
+        if setting["shared"]:
+            need(setting["secret"] and not setting["of"], "sharing")
         if setting["of"]:
             need(re.fullmatch(f"{NAME}/[a-z][a-z0-9_]{{0,62}}", setting["of"], re.ASCII), "of")
         if setting["secret"]:

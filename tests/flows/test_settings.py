@@ -491,14 +491,142 @@ def test_being_told_a_secret_is_said(node: Node, make: Make, memory: Path) -> No
     "wrong",
     [
         Setting(name="x", shared=True),
-        Setting(name="x", of="owner/seed"),
         Setting(name="x", secret=True, shared=True, of="owner/seed"),
         Setting(name="x", secret=True, of="owner"),
         Setting(name="x", secret=True, of="../seed"),
         Setting(name="x", secret=True, of="owner/../seed"),
+        Setting(name="x", of="../seed"),
     ],
 )
 def test_only_secrets_are_shared(make: Make, wrong: Setting) -> None:
     """A manifest that shares what is none, or names no app's secret, is refused."""
     with pytest.raises(ManifestError, match="setting x"):
         make(settings=(wrong,), templates=())
+
+
+# Values of others ---------------------------------------------------------------------------------
+
+PORT = Setting(name="port", type="port", default="3306")
+FOLLOWS = Setting(name="port", type="port", default="80", of="owner/port")
+Owner = Callable[..., Path]
+
+
+@pytest.fixture
+def owner(memory: Path) -> Owner:
+    """Give bundles of an app whose settings others take."""
+
+    def made(*declared: Setting, number: int = 1) -> Path:
+        return make_bundle(
+            memory,
+            "owner",
+            f"{number}.0",
+            release=number,
+            tree=hello("owner"),
+            settings=declared,
+        )
+
+    return made
+
+
+def own(node: Node, *unset: str, **values: str) -> settings.Changed:
+    """Set and unset of the owner."""
+    return settings.change(node.context(), AppName("owner"), values, unset=unset)
+
+
+def taken(node: Node, key: str = "port") -> tuple[str | None, str]:
+    """A value of the app that takes, and where it is from."""
+    (found,) = settings.get(node.context(), APP, [key]).values
+    return found.value, found.source
+
+
+def follows(make: Make, *declared: Setting, number: int = 1) -> Path:
+    """A bundle that shows the port it takes."""
+    return make(number, settings=declared, text=b"{{ port }}", templates=(PUBLIC,))
+
+
+def test_setting_has_another_apps_value(node: Node, make: Make, owner: Owner) -> None:
+    """It follows what is set there, back too, unless somebody sets it here."""
+    node.install(owner(PORT), follows(make, FOLLOWS))
+    assert (rendered(node), taken(node)) == ("3306", ("3306", "of"))
+    own(node, port="3307")
+    assert (rendered(node), taken(node)) == ("3307", ("3307", "of"))
+    change(node, port="9")
+    own(node, port="3308")
+    assert (rendered(node), taken(node)) == ("9", ("9", "set"))
+    change(node, "port")
+    assert (rendered(node), taken(node)) == ("3308", ("3308", "of"))
+    node.previous()
+    assert (rendered(node), taken(node)) == ("9", ("9", "set"))
+
+
+def test_setting_has_its_default_without_the_other_app(
+    node: Node, make: Make, owner: Owner
+) -> None:
+    """The other app may come later, stop declaring the setting, and go."""
+    node.install(follows(make, FOLLOWS))
+    assert taken(node) == ("80", "default")
+    node.install(owner(PORT))
+    assert (rendered(node), taken(node)) == ("3306", ("3306", "of"))
+    node.install(owner(Setting(name="address"), number=2))
+    assert (rendered(node), taken(node)) == ("80", ("80", "default"))
+    node.install(owner(PORT, number=3))
+    node.remove("owner")
+    assert (rendered(node), taken(node)) == ("80", ("80", "default"))
+
+
+def test_values_are_taken_along_chains_and_in_circles(node: Node, make: Make, owner: Owner) -> None:
+    """What is taken may be taken itself; in a circle each has its own default, till one is set."""
+    back = Setting(name="port", type="port", default="81", of="hello/other")
+    other = Setting(name="other", type="port", default="82", of="owner/port")
+    node.install(owner(back), follows(make, FOLLOWS, other))
+    assert (taken(node), taken(node, "other")) == (("81", "of"), ("82", "default"))
+    change(node, other="9")
+    assert taken(node) == ("9", "of")
+
+
+@pytest.mark.parametrize(
+    ("declared", "why"),
+    [
+        (Setting(name="port", default="many"), "many: not a port"),
+        (Setting(name="port", default=""), "not a port"),
+        (Setting(name="port", secret=True), "a secret"),
+        (Setting(name="port", secret=True, shared=True), "a secret"),
+    ],
+)
+def test_what_cannot_be_taken_is_refused(
+    node: Node, make: Make, owner: Owner, declared: Setting, why: str
+) -> None:
+    """A secret, or a value of another type, is refused whoever comes last; nothing changes."""
+    node.install(follows(make, FOLLOWS))
+    before = node.looks()
+    with pytest.raises(ConflictError, match=why):
+        node.install(owner(declared))
+    assert node.looks() == before
+    change(node, port="9")
+    node.install(owner(declared))
+    assert taken(node) == ("9", "set")
+
+
+def test_value_that_others_cannot_have_is_not_set(node: Node, make: Make, owner: Owner) -> None:
+    """`set` refuses what a setting that follows could not be, in a dry run too."""
+    node.install(owner(Setting(name="port", default="80")), follows(make, FOLLOWS))
+    before = node.looks()
+    for dry in ((), ("-n",)):
+        said = run_cli(node, "set", *dry, "owner", "port=many")
+        assert said.status == 1
+        assert "hello 1.0: port is that of owner/port, which is many: not a port" in said.stderr
+    assert node.looks() == before
+
+
+def test_following_is_said(node: Node, make: Make, owner: Owner) -> None:
+    """`set` says what follows; `get`, `info` and `diff` say of what a value is."""
+    node.install(owner(PORT), follows(make, FOLLOWS))
+    said = run_cli(node, "set", "owner", "port=3307")
+    assert "hello follows owner/port: port: 3306 → 3307" in said.stderr
+    (found,) = run_cli(node, "--json", "get", "hello").document["settings"]
+    assert (found["value"], found["source"], found["of"]) == ("3307", "of", "owner/port")
+    assert "owner/port" in run_cli(node, "get", "hello").stdout
+    assert "80 (port), that of owner/port" in run_cli(node, "info", "hello").stdout
+    differs = describe.diff(node.context(), "1", "2")
+    assert isinstance(differs, GenerationDiff)
+    assert ("hello", "port", "3306", "3307") in differs.settings

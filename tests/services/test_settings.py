@@ -49,6 +49,24 @@ def test_only_services_of_the_app_follow(fleet: Fleet) -> None:
     assert fleet.node.show("web.service", "MainPID") == after[0]
 
 
+def test_services_follow_a_setting_of_another_app(fleet: Fleet) -> None:
+    """What has another app's value is started with the new one in the same switch, and back."""
+    port = Setting(name="port", type="port", default="8082")
+    fleet.install(web("other", port=8083), name="other", settings=(port,))
+    listening = web(
+        sockets=(Socket(name="http", listen="127.0.0.1:{{ at }}"),),
+        health=Health(http="http://127.0.0.1:{{ at }}/", grace_s=2, timeout_s=1),
+    )
+    fleet.install(
+        listening, settings=(Setting(name="at", type="port", of="other/port", default="1"),)
+    )
+    assert fleet.get(8082) == "web 1.0"
+    fleet.node.appb("set", "other", "port=8090")
+    assert (fleet.get(8090), fleet.get(8082)) == ("web 1.0", "")
+    fleet.node.appb("switch", "--previous")
+    assert (fleet.get(8090), fleet.get(8082)) == ("", "web 1.0")
+
+
 def test_address_is_a_setting(fleet: Fleet) -> None:
     """Another port is listened at as soon as it is set, and the old one no longer."""
     service = web(
