@@ -115,8 +115,9 @@ class _Foreground:
 
     def _keep(self) -> bool:
         """Run the supervisor once; False if it ended by itself."""
-        daemons.end(self.places.mark, patience_s=_LEFTOVERS_S)
+        # First: who finds it takes the supervisor for ready.
         self.places.definitions.unlink(missing_ok=True)
+        daemons.end(self.places.mark, patience_s=_LEFTOVERS_S)
         argv = self.control.prepare(self._holder())
         self.places.kind.write_text(f"{self.control.kind}\n")
         self._began = time.monotonic()
