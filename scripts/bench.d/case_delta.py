@@ -11,7 +11,8 @@ from contest import Contestant, Sample, take_turns, talk
 from disk import fresh_disk, settle
 from fetchers import FETCHERS, REGISTRY, Fetcher, push_images, said_by
 from measure import ChildFailed, Command, Usage, command, run
-from nginx import Server, registry, serving, slow_loopback
+from network import slow_loopback
+from nginx import Server, registry, serving
 from peers import Release
 from product import APPB, appb
 from results import Column, Row, Table, median

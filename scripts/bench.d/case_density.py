@@ -170,19 +170,12 @@ def _on_embedded(workdir: Path, crowd: Crowd, *, shared: bool) -> Row:
 def _install(node: Node, crowd: Crowd, *, shared: bool) -> Row:
     node.run_appb("install", "--no-switch", *crowd.bundles)
     if not shared:
-        _copy_files(node, crowd)
+        for name in crowd.names:
+            node.copy_files(name, "1.0")
     began = time.monotonic()
     node.run_appb("switch", *(f"{name}@1.0" for name in crowd.names))
     await_answers(node, *crowd.urls())
     return {"install_s": time.monotonic() - began}
-
-
-def _copy_files(node: Node, crowd: Crowd) -> None:
-    """Give every version files of its own, in the place of the links into the pool."""
-    for name in crowd.names:
-        # Neither the pool nor other versions are among what is copied, so the links are not kept.
-        script = 'cp -a "$1" "$1.copy" && rm -r "$1" && mv "$1.copy" "$1"'
-        node.run("sh", "-c", script, "sh", node.apps / name / "1.0")
 
 
 def _boot(node: Node, crowd: Crowd) -> Row:

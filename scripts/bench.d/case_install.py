@@ -25,7 +25,7 @@ def measure(session: Session) -> list[Table]:
         durable_itself = tool.name == APPB
         return Contestant(
             tool.name,
-            lambda: on_fresh_disk(session.workdir, tool, release, durable_itself=durable_itself),
+            lambda: on_fresh_disk(session.workdir, tool, [release], durable_itself=durable_itself),
         )
 
     samples = take_turns("install", [measured(tool) for tool in tools], session.rounds)

@@ -56,7 +56,7 @@ def _measure_release(
 
     def contestant(tool: Peer) -> Contestant:
         return Contestant(
-            tool.name, lambda: on_fresh_disk(session.workdir, tool, release, sample_memory=True)
+            tool.name, lambda: on_fresh_disk(session.workdir, tool, [release], sample_memory=True)
         )
 
     samples = take_turns(f"memory, {title}", [contestant(t) for t in tools], min(2, session.rounds))
@@ -92,7 +92,7 @@ def large_release(session: Session) -> Release:
             sign=signing.signer(session.workdir),
         )
         unfinished.rename(bundle)
-    return Release(version="1.0", tree=tree, cache=cache, bundle=bundle)
+    return Release(name="large", version="1.0", tree=tree, cache=cache, bundle=bundle)
 
 
 def _write_tree(tree: Path, size_bytes: int) -> None:

@@ -34,8 +34,8 @@ def measure(session: Session) -> list[Table]:
             lambda: on_fresh_disk(
                 session.workdir,
                 tool,
-                session.new,
-                previous=session.old,
+                [session.new],
+                previous=[session.old],
                 durable_itself=durable_itself,
             ),
         )

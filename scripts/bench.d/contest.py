@@ -9,7 +9,7 @@ from pathlib import Path
 
 from disk import NOTHING, Space, fresh_disk, settle, space, warm
 from measure import ChildFailed, Command, Usage, run, sync_filesystem
-from peers import Peer, Release, prepared
+from peers import Peer, Release, install, prepared
 from results import median
 
 
@@ -73,13 +73,13 @@ def take_turns(
 def on_fresh_disk(
     workdir: Path,
     peer: Peer,
-    release: Release,
+    releases: Sequence[Release],
     *,
-    previous: Release | None = None,
+    previous: Sequence[Release] = (),
     durable_itself: bool = False,
     sample_memory: bool = False,
 ) -> Sample:
-    """Measure a tool that puts a release on an empty disk, or beside the release before.
+    """Measure a tool that puts releases on an empty disk, or beside those before.
 
     Args:
         previous: Installed first, untimed.
@@ -90,16 +90,15 @@ def on_fresh_disk(
         if peer.set_up:
             peer.set_up(disk)
         if previous:
-            run(peer.install(prepared(peer, previous), previous, disk, None))
-        archive = prepared(peer, release)
-        warm([archive])
-        chain = peer.install(archive, release, disk, previous)
+            run(install(peer, previous, disk))
+        warm([prepared(peer, each) for each in releases])
+        chain = install(peer, releases, disk, previous)
         before = space(disk)
         settle()
         timed, flush = _timed(chain, disk, durable_itself, sample_memory)
         after = space(disk)
-        if previous is None:
-            _check_complete(disk, release)
+        if not previous:
+            _check_complete(disk, releases)
     added = Space(bytes=after.bytes - before.bytes, inodes=after.inodes - before.inodes)
     return Sample(usage=timed, flush_seconds=flush, added=added)
 
@@ -114,9 +113,9 @@ def _timed(
     return usage, run([flush]).seconds
 
 
-def _check_complete(disk: Path, release: Release) -> None:
+def _check_complete(disk: Path, releases: Sequence[Release]) -> None:
     """Refuse a result that was fast because files are missing."""
-    expected, found = count_files(release.tree), count_files(disk)
+    expected, found = sum(count_files(each.tree) for each in releases), count_files(disk)
     if found < expected:
         raise ChildFailed(f"wrote {found} files of {expected}")
 

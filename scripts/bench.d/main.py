@@ -20,9 +20,13 @@ from contest import talk
 from disk import isolate_mounts
 from measure import ChildFailed, command, run
 from peers import Release
+from plane import bundles_in
 from session import Session, choose_peers, machine
 
-CASES = ("install", "upgrade", "delta", "switch", "memory", "scale", "run", "load", "density")
+CASES = (
+    *("install", "upgrade", "delta", "switch", "memory", "scale", "run", "load", "density"),
+    "node",
+)
 _PACKAGES = (
     "casync",
     "curl",
@@ -30,6 +34,7 @@ _PACKAGES = (
     "e2fsprogs",
     "libarchive-tools",
     "iproute2",
+    "mmdebstrap",
     "nginx-light",
     "nix-bin",
     "ostree",
@@ -45,6 +50,8 @@ _PACKAGES = (
 _OUT = Path(__file__).resolve().parents[2] / "out"
 _BUNDLES = _OUT / "demo"
 """Where scripts/demo leaves what it built."""
+_CONTROL_PLANE = _OUT / "openstack"
+"""Where scripts/demo-openstack does."""
 
 
 def main(words: Sequence[str]) -> int:
@@ -98,6 +105,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--apps", default="100x10,1000x1,1000x10", help="sizes of nodes in scale (%(default)s)")
     add("--large", type=int, default=2_000_000_000, help="bytes of the large bundle in memory")
     add("--services", type=int, default=200, help="how many in density (%(default)s)")
+    add(
+        "--control-plane",
+        type=Path,
+        metavar="DIR",
+        default=_CONTROL_PLANE,
+        help="bundles of all apps in node; default: the OpenStack demo's",
+    )
     add("--keeper", choices=("systemd", "embedded"), help="of services; default: who can be had")
     add("--json", type=Path, metavar="FILE", help="write all values")
     add("--plot", type=Path, metavar="FILE", help="draw install and upgrade as SVG")
@@ -150,13 +164,27 @@ def _inputs(options: argparse.Namespace) -> tuple[Path, Path]:
 
 
 def _measure(options: argparse.Namespace, workdir: Path) -> list[results.Table]:
+    cases = _cases(options)
     session = _session(options, workdir)
     tables = []
-    for case in options.cases or CASES:
-        if case not in CASES:
-            raise SystemExit(f"bench: {case} is none of {', '.join(CASES)}")
+    for case in cases:
         tables += importlib.import_module(f"case_{case}").measure(session)
     return tables
+
+
+def _cases(options: argparse.Namespace) -> Sequence[str]:
+    """Those that were named, else all that have something to measure with."""
+    unknown = [case for case in options.cases if case not in CASES]
+    if unknown:
+        raise SystemExit(f"bench: {unknown[0]} is none of {', '.join(CASES)}")
+    if bundles_in(options.control_plane):
+        return options.cases or CASES
+    what = f"no bundles in {options.control_plane}: run scripts/demo-openstack"
+    if "node" in options.cases:
+        raise SystemExit(f"bench: {what}, or name another: --control-plane DIR")
+    if not options.cases:
+        talk(f"node: skipped, {what}")
+    return options.cases or [case for case in CASES if case != "node"]
 
 
 def _session(options: argparse.Namespace, workdir: Path) -> Session:
@@ -175,6 +203,7 @@ def _session(options: argparse.Namespace, workdir: Path) -> Session:
         large_bytes=options.large,
         services=options.services,
         keepers=[options.keeper] if options.keeper else nodes.kinds(),
+        control_plane=options.control_plane,
     )
 
 

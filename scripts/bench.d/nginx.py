@@ -71,7 +71,7 @@ def serving(
 
     Args:
         scratch: For the server's own files; made.
-        within: What the server's command line begins with: `ip netns exec NAME`.
+        within: What the server's command line begins with: `nsenter --net=…`.
         registry: The port of a registry that is served as well.
         port: Where; any by default.
     """
@@ -150,29 +150,3 @@ def _still(child: "subprocess.Popen[bytes]", deadline: float) -> None:
     if child.poll() is not None or time.monotonic() > deadline:
         raise ChildFailed("a server did not start")
     time.sleep(0.02)
-
-
-@contextlib.contextmanager
-def slow_loopback(name: str, rate: str) -> Iterator[list[str]]:
-    """Make a network of its own whose loopback lets so much through: gives what to begin with.
-
-    Args:
-        rate: As tc(8) has it: `20mbit`.
-    """
-    inside = ["ip", "netns", "exec", name]
-    _quiet("ip", "netns", "add", name)
-    try:
-        _quiet(*inside, "ip", "link", "set", "lo", "up", "mtu", "1500")
-        # A token bucket and not netem, which not every kernel has; latency bounds its queue.
-        shape = ("root", "tbf", "rate", rate, "burst", "32kbit", "latency", "50ms")
-        _quiet(*inside, "tc", "qdisc", "add", "dev", "lo", *shape)
-        yield inside
-    finally:
-        _quiet("ip", "netns", "delete", name)
-
-
-def _quiet(*words: str) -> None:
-    try:
-        subprocess.run(words, check=True, capture_output=True, timeout=30)
-    except (OSError, subprocess.SubprocessError) as error:
-        raise ChildFailed(f"{' '.join(words)}: {error}") from error

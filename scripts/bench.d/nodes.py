@@ -5,14 +5,14 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import product
 import signing
 from disk import fresh_disk
-from measure import SEARCH_PATH, ChildFailed, Command, command, output, run
+from measure import SEARCH_PATH, TIME_LIMIT_S, ChildFailed, Command, command, output, run
 
 from tests.services.booted import booted, why_not
 
@@ -46,14 +46,16 @@ class Node:
         """Run a command in it."""
         run([self.command(*words)])
 
-    def run_appb(self, *words: str | Path, status: int = 0) -> None:
+    def run_appb(
+        self, *words: str | Path, status: int = 0, time_limit_s: float = TIME_LIMIT_S
+    ) -> None:
         """Run appb in it.
 
         Raises:
             ChildFailed: It ended with another exit code than `status`.
         """
         try:
-            run([self.command(*self.appb, "-q", *words)])
+            run([self.command(*self.appb, "-q", *words)], time_limit_s=time_limit_s)
         except ChildFailed as error:
             if error.status != status:
                 raise
@@ -64,6 +66,12 @@ class Node:
     def show(self, *words: str | Path) -> str:
         """What a command in it prints."""
         return output(self.command(*words))
+
+    def copy_files(self, name: str, version: str) -> None:
+        """Give a version files of its own, in the place of the links into the pool."""
+        # Neither the pool nor other versions are among what is copied, so the links are not kept.
+        script = 'cp -a "$1" "$1.copy" && rm -r "$1" && mv "$1.copy" "$1"'
+        self.run("sh", "-c", script, "sh", self.apps / name / version)
 
 
 def here() -> Node:
@@ -77,10 +85,15 @@ def kinds() -> tuple[str, ...]:
 
 
 @contextlib.contextmanager
-def node(workdir: Path, kind: str) -> Iterator[Node]:
-    """Make an empty node that trusts the bench's key; its /apps is on a fresh disk."""
+def node(workdir: Path, kind: str, *, within: Sequence[str] = ()) -> Iterator[Node]:
+    """Make an empty node that trusts the bench's key; its /apps is on a fresh disk.
+
+    Args:
+        within: What every command line begins with, where the node has no network of its own:
+            one with systemd always has one.
+    """
     with fresh_disk(workdir) as disk:
-        with _systemd(disk, workdir) if kind == SYSTEMD else embedded(disk) as made:
+        with _systemd(disk, workdir) if kind == SYSTEMD else embedded(disk, within) as made:
             signing.trust(made.root, workdir)
             yield made
 
@@ -100,12 +113,12 @@ def _systemd(disk: Path, workdir: Path) -> Iterator[Node]:
 
 
 @contextlib.contextmanager
-def embedded(root: Path) -> Iterator[Node]:
+def embedded(root: Path, within: Sequence[str] = ()) -> Iterator[Node]:
     """Supervise the node below a directory as long as this lasts."""
     appb = product.appb_words(root=root)
     # Nothing reads what it says, so it must not be a pipe.
     process = subprocess.Popen(
-        [*appb, "supervise"],
+        [*within, *appb, "supervise"],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -113,7 +126,9 @@ def embedded(root: Path) -> Iterator[Node]:
     )
     try:
         _await_supervisor(root, process)
-        yield Node(root=root, apps=root / "apps", prefix=(), appb=appb, first=process.pid)
+        yield Node(
+            root=root, apps=root / "apps", prefix=tuple(within), appb=appb, first=process.pid
+        )
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(timeout=_PATIENCE_S)

@@ -11,8 +11,12 @@ from measure import command, output
 _IMAGE = "application/vnd.oci.image"
 
 
-def write_image(archive: Path, layer: Path, version: str) -> None:
-    """Write `archive` (a tar) with the zstd-compressed tar `layer` as the image's only layer."""
+def write_image(archive: Path, layer: Path, name: str) -> None:
+    """Write `archive` (a tar) with the zstd-compressed tar `layer` as the image's only layer.
+
+    Args:
+        name: The image's, with a tag.
+    """
     plain = output(command("bash", "-c", 'zstd -dcq "$1" | sha256sum', "sh", layer)).split()[0]
     config = _json(
         {
@@ -39,7 +43,7 @@ def write_image(archive: Path, layer: Path, version: str) -> None:
         }
     )
     entry = _descriptor(f"{_IMAGE}.manifest.v1+json", manifest)
-    entry["annotations"] = {"org.opencontainers.image.ref.name": f"localhost/bench:{version}"}
+    entry["annotations"] = {"org.opencontainers.image.ref.name": f"localhost/{name}"}
     with tarfile.open(archive, "w") as out:
         _add(out, "oci-layout", _json({"imageLayoutVersion": "1.0.0"}))
         _add(out, "index.json", _json({"schemaVersion": 2, "manifests": [entry]}))

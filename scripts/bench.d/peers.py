@@ -8,7 +8,7 @@ itself, so that all results are durable.
 import shutil
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import oci
@@ -26,16 +26,23 @@ class Release:
     """One release in all its forms.
 
     Args:
+        name: The app's.
         version: For people.
         tree: The files as they shall be on disk.
         cache: Where this release's archives are kept.
         bundle: The signed bundle that holds the same files.
     """
 
+    name: str
     version: str
     tree: Path
     cache: Path
     bundle: Path
+
+    @property
+    def directory(self) -> str:
+        """What the tools call it that put it into a directory of its own."""
+        return f"{self.name}-{self.version}"
 
 
 TREE = ":tree"
@@ -57,6 +64,7 @@ class Peer:
         prepare: Makes that archive (untimed, once).
         set_up: Makes an empty store on a fresh disk (untimed).
         install: The timed commands, from archive, release, disk and the release that is there.
+        joins: It has one command, whose last word is the archive, and which takes many of them.
     """
 
     name: str
@@ -66,6 +74,7 @@ class Peer:
     install: Install
     prepare: Prepare | None = None
     set_up: SetUp | None = None
+    joins: bool = False
 
     def available(self) -> bool:
         """Whether its programs are installed."""
@@ -96,6 +105,26 @@ def prepared(peer: Peer, release: Release) -> Path:
     return unfinished.rename(archive)
 
 
+def install(
+    peer: Peer, releases: Sequence[Release], disk: Path, previous: Sequence[Release] = ()
+) -> list[Command]:
+    """The commands by which a tool brings releases, of one app each, to a disk.
+
+    Args:
+        previous: Releases that are there; of the same apps, if any.
+    """
+    there = {each.name: each for each in previous}
+    chain = [
+        each
+        for release in releases
+        for each in peer.install(prepared(peer, release), release, disk, there.get(release.name))
+    ]
+    if not peer.joins:
+        return chain
+    archives = [each.argv[-1] for each in chain]
+    return [replace(chain[0], argv=(*chain[0].argv[:-1], *archives))]
+
+
 def _make(*chain: Command) -> None:
     run(chain, time_limit_s=_PREPARE_LIMIT_S)
 
@@ -109,15 +138,15 @@ def _prepare_tar(release: Release, archive: Path) -> None:
 
 
 def _install_tar(archive: Path, release: Release, disk: Path, _: Release | None) -> list[Command]:
-    (disk / release.version).mkdir()
-    return [command("tar", "--zstd", "-xf", archive, "-C", disk / release.version)]
+    (disk / release.directory).mkdir()
+    return [command("tar", "--zstd", "-xf", archive, "-C", disk / release.directory)]
 
 
 def _install_bsdtar(
     archive: Path, release: Release, disk: Path, _: Release | None
 ) -> list[Command]:
-    (disk / release.version).mkdir()
-    return [command("bsdtar", "-xf", archive, "-C", disk / release.version)]
+    (disk / release.directory).mkdir()
+    return [command("bsdtar", "-xf", archive, "-C", disk / release.directory)]
 
 
 # squashfs
@@ -131,7 +160,7 @@ def _prepare_squashfs(release: Release, archive: Path) -> None:
 def _install_squashfs(
     archive: Path, release: Release, disk: Path, _: Release | None
 ) -> list[Command]:
-    return [command("unsquashfs", "-q", "-n", "-d", disk / release.version, archive)]
+    return [command("unsquashfs", "-q", "-n", "-d", disk / release.directory, archive)]
 
 
 # casync
@@ -147,8 +176,8 @@ def _install_casync(
     archive: Path, release: Release, disk: Path, previous: Release | None
 ) -> list[Command]:
     store, index = f"--store={archive}/default.castr", archive / "tree.caidx"
-    seed = [f"--seed={disk / previous.version}"] if previous else []
-    return [command("casync", "extract", store, *seed, index, disk / release.version)]
+    seed = [f"--seed={disk / previous.directory}"] if previous else []
+    return [command("casync", "extract", store, *seed, index, disk / release.directory)]
 
 
 # nix
@@ -191,7 +220,7 @@ def _prepare_ostree(release: Release, archive: Path) -> None:
     repo = f"--repo={archive}"
     _make(
         command("ostree", repo, "init", "--mode=archive"),
-        command("ostree", repo, "commit", "-b", release.version, f"--tree=dir={release.tree}"),
+        command("ostree", repo, "commit", "-b", release.directory, f"--tree=dir={release.tree}"),
     )
 
 
@@ -204,8 +233,8 @@ def _install_ostree(
 ) -> list[Command]:
     repo = f"--repo={disk}/repo"
     return [
-        command("ostree", repo, "pull-local", archive, release.version),
-        command("ostree", repo, "checkout", "-H", release.version, disk / release.version),
+        command("ostree", repo, "pull-local", archive, release.directory),
+        command("ostree", repo, "checkout", "-H", release.directory, disk / release.directory),
     ]
 
 
@@ -217,12 +246,12 @@ def _prepare_dpkg(release: Release, archive: Path) -> None:
     shutil.rmtree(stage, ignore_errors=True)
     (stage / "DEBIAN").mkdir(parents=True)
     (stage / "DEBIAN/control").write_text(
-        f"Package: bench-tree\nVersion: {release.version}\nArchitecture: all\n"
+        f"Package: {release.name}\nVersion: {release.version}\nArchitecture: all\n"
         "Maintainer: bench <bench@example.org>\nDescription: a tree to measure with\n"
     )
     (stage / "opt").mkdir()
     _make(
-        command("cp", "-a", release.tree, stage / "opt/bench-tree"),
+        command("cp", "-a", release.tree, stage / "opt" / release.name),
         command("dpkg-deb", "-Zzstd", f"-z{ZSTD_LEVEL}", "--build", stage, archive),
     )
     shutil.rmtree(stage)
@@ -247,7 +276,7 @@ def _install_dpkg(archive: Path, _: Release, disk: Path, __: Release | None) -> 
 def _prepare_podman(release: Release, archive: Path) -> None:
     layer = archive.with_name("layer.tar.zst")
     _prepare_tar(release, layer)
-    oci.write_image(archive, layer, release.version)
+    oci.write_image(archive, layer, f"{release.name}:{release.version}")
     layer.unlink()
 
 
@@ -271,7 +300,7 @@ def _install_podman(archive: Path, _: Release, disk: Path, __: Release | None) -
 
 
 def _install_cp(archive: Path, release: Release, disk: Path, _: Release | None) -> list[Command]:
-    return [command("cp", "-a", archive, disk / release.version)]
+    return [command("cp", "-a", archive, disk / release.directory)]
 
 
 def _prepare_memory(release: Release, archive: Path) -> None:
@@ -282,7 +311,7 @@ def _install_memory(
     archive: Path, release: Release, disk: Path, _: Release | None
 ) -> list[Command]:
     script = _HERE / "create_files.py"
-    return [command(sys.executable, "-I", script, "create", archive, disk / release.version)]
+    return [command(sys.executable, "-I", script, "create", archive, disk / release.directory)]
 
 
 TAR = Peer(
@@ -347,6 +376,7 @@ PEERS: Sequence[Peer] = (
         prepare=_prepare_dpkg,
         set_up=_set_up_dpkg,
         install=_install_dpkg,
+        joins=True,
     ),
     Peer(
         name="podman load",

@@ -1,6 +1,7 @@
 """What the bench's services have of memory, and what everybody else has because of them."""
 
 import contextlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,13 +24,39 @@ def memory_of(pids: Sequence[int], count: int, before: int = 0, *, factor: float
     services = [pid for pid in pids if _is_service(pid)]
     if len(services) != count:
         raise ChildFailed(f"{len(services)} services run, of {count}")
-    own = pss(services)
-    others = pss(pids) - own - before
+    own, others = _split(pids, services, before)
     return {
         "services_bytes": own * factor,
         "others_bytes": others * factor,
         "each_bytes": (own + others) / count,
     }
+
+
+def memory_of_confined(first: int, before: int = 0) -> Row:
+    """What the processes of a node have now; services are those with a root of their own.
+
+    Args:
+        first: The process that all others descend from.
+        before: What it and its descendants had at first.
+    """
+    pids = family(first)
+    root = _root(first)
+    services = [pid for pid in pids if _root(pid) not in (root, None)]
+    own, others = _split(pids, services, before)
+    return {"services_bytes": own, "others_bytes": others, "all_bytes": own + others}
+
+
+def _split(pids: Sequence[int], services: Sequence[int], before: int) -> tuple[int, int]:
+    own = pss(services)
+    return own, pss(pids) - own - before
+
+
+def _root(pid: int) -> tuple[int, int] | None:
+    """The directory that a process has as its root; None if it has ended."""
+    with contextlib.suppress(OSError):
+        found = os.stat(f"/proc/{pid}/root/")
+        return found.st_dev, found.st_ino
+    return None
 
 
 def families(word: str) -> list[int]:

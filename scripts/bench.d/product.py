@@ -55,7 +55,15 @@ def contestant(workdir: Path) -> Peer:
     def install(archive: Path, _: Release, disk: Path, __: Release | None) -> list[Command]:
         return [appb("-q", "install", archive, root=disk)]
 
-    return Peer(name=APPB, programs=(), package="", archive=BUNDLE, set_up=set_up, install=install)
+    return Peer(
+        name=APPB,
+        programs=(),
+        package="",
+        archive=BUNDLE,
+        set_up=set_up,
+        install=install,
+        joins=True,
+    )
 
 
 def release_of_bundle(bundle: Path, workdir: Path) -> Release:
@@ -71,7 +79,9 @@ def release_of_bundle(bundle: Path, workdir: Path) -> Release:
         signing.add_signature(bundle, signed, signing.signer(workdir))
         run([command("tar", "--zstd", "-xf", signed, "-C", unpacked, "--exclude=.bundle")])
         unpacked.rename(tree)
-    return Release(version=manifest.version, tree=tree, cache=cache, bundle=signed)
+    return Release(
+        name=manifest.name, version=manifest.version, tree=tree, cache=cache, bundle=signed
+    )
 
 
 def release_of_tree(
@@ -107,7 +117,7 @@ def release_of_tree(
             services=services,
         )
         unfinished.rename(bundle)
-    return Release(version=version, tree=tree, cache=cache, bundle=bundle)
+    return Release(name=name, version=version, tree=tree, cache=cache, bundle=bundle)
 
 
 def contents_of(tree: Path) -> dict[str, Content]:

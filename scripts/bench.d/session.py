@@ -30,6 +30,7 @@ class Session:
         large_bytes: For the `memory` case: size of the generated bundle.
         services: For the `density` case: how many.
         keepers: Who keeps services on nodes that are made; see `nodes`.
+        control_plane: For the `node` case: the directory of its bundles.
     """
 
     workdir: Path
@@ -42,6 +43,7 @@ class Session:
     large_bytes: int
     services: int
     keepers: Sequence[str]
+    control_plane: Path
 
     @property
     def old(self) -> Release:

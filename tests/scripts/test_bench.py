@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 
+from appbundle.bundle.services import Service
+
 _SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 
 
@@ -92,6 +94,48 @@ def test_services_of_a_small_node_are_measured(tmp_path: Path) -> None:
     assert all(row["requests"] > 0 for row in load["rows"])
     shared, copied = density["rows"]
     assert 0 < shared["services_bytes"] < copied["services_bytes"]
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: it makes file systems and nodes")
+def test_apps_of_a_small_node_are_measured(module: Any, tmp_path: Path) -> None:
+    """Apps together take less than each alone, on disk and in memory; a second release adds."""
+    plane, work, found = tmp_path / "plane", tmp_path / "work", tmp_path / "found.json"
+    for each in (plane, work):
+        each.mkdir()
+    for name, release in (("one", 1), ("one", 2), ("other", 1)):
+        _make_app(module, plane, work, name, release)
+    done = _bench(
+        *("node", "--control-plane", plane, "--keeper", "embedded", "--rounds", "1"),
+        *("--peers", "dpkg", "--workdir", work, "--json", found),
+    )
+    assert done.returncode == 0, done.stderr
+    install, disk, services = json.loads(found.read_text())["tables"]
+    tools = {"appb install", "tar --zstd -x", "dpkg -i"}
+    assert {row["name"] for row in install["rows"]} == tools
+    taken = {row["name"]: row for row in disk["rows"]}
+    alone = taken.pop("appb install, each app alone")
+    assert taken.keys() == tools
+    assert 0 < taken["appb install"]["added_inodes"] < alone["added_inodes"]
+    assert 0 < taken["appb install"]["second_bytes"] < taken["appb install"]["added_bytes"]
+    shared, copied = services["rows"]
+    assert 0 < shared["services_bytes"] < copied["services_bytes"]
+    assert not [note for note in services["notes"] if note.startswith("not measured")]
+
+
+def _make_app(module: Any, directory: Path, work: Path, name: str, release: int) -> None:
+    """Write a bundle of a service that waits."""
+    programs = module("programs")
+    program = programs.with_libraries("/bin/sleep") | programs.mount_points(name)
+    module("bundles").write_bundle(
+        directory / f"{name}-{release}.bundle",
+        name=name,
+        version=f"{release}.0",
+        release=release,
+        contents=program | {"version": f"{name} {release}".encode()},
+        sign=module("signing").signer(work),
+        services=(Service(name=name, argv=("/bin/sleep", "infinity")),),
+    )
 
 
 def test_unknown_option_is_a_usage_error() -> None:
