@@ -4,6 +4,8 @@ Each error says three things, which the command line prints on a line each: `wha
 what was `kept` (is unchanged), and a `hint` at what to do.
 """
 
+from collections.abc import Sequence
+
 NOTHING_CHANGED = "nothing was changed"
 
 
@@ -138,6 +140,13 @@ class ServiceFailedError(AppbError):
     """A service did not start, stop or reload as it should, or is not healthy."""
 
     kind = "service-failed"
+
+
+def joined(errors: Sequence[AppbError]) -> AppbError:
+    """What went wrong with several services, at least one, as one error."""
+    if len(errors) == 1:
+        return errors[0]
+    return ServiceFailedError("; ".join(each.what for each in errors), hint=errors[0].hint)
 
 
 class UnreachableError(AppbError):

@@ -11,7 +11,7 @@ import msgspec
 
 from appbundle.bundle.services import Health, Service, Socket
 from appbundle.errors import ServiceFailedError
-from appbundle.flows import configuration
+from appbundle.flows import configuration, together
 from appbundle.flows.context import Context
 from appbundle.services import health
 from appbundle.services.model import Backend, Instance, State
@@ -23,25 +23,39 @@ _LOOK_S = 0.1
 _ACCEPT_S = 0.5
 """How long one connection may wait to be taken by anybody."""
 
+Checked = tuple[Instance, Service]
+"""An instance with what is asked of it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Checker:
-    """Waits until an instance does its work, or says why it does not."""
+    """Waits until instances do their work, or says why they do not."""
 
     context: Context
     backend: Backend
 
-    def check(self, instance: Instance, service: Service) -> None:
-        """Wait until it takes connections, and is healthy.
+    def check(self, *instances: Checked) -> None:
+        """Wait until all take connections, and are healthy.
 
         Raises:
-            ServiceFailedError: It ended, takes none, or is not healthy.
+            ServiceFailedError: Some ended, take none, or are not healthy.
         """
-        self.wait_accepting(instance, service)
-        self.ask_health(instance, service)
 
-    def ask_health(self, instance: Instance, service: Service) -> None:
-        """Wait until it is healthy."""
+        def check_one(one: Checked) -> None:
+            self._wait_accepting(*one)
+            self._ask_health(*one)
+
+        together.on_each(check_one, instances)
+
+    def ask_health(self, *instances: Checked) -> None:
+        """Wait until all are healthy."""
+        together.on_each(lambda one: self._ask_health(*one), instances)
+
+    def wait_accepting(self, *instances: Checked) -> None:
+        """Wait until these very instances take connections at shared sockets, and not others."""
+        together.on_each(lambda one: self._wait_accepting(*one), instances)
+
+    def _ask_health(self, instance: Instance, service: Service) -> None:
         if service.health is None:
             self._stay_up(instance, for_s=0 if service.kind == "once" else _SETTLE_S)
             return
@@ -71,8 +85,7 @@ class Checker:
             return ""
         return now.why or f"it is {now.state.value}"
 
-    def wait_accepting(self, instance: Instance, service: Service) -> None:
-        """Wait until this very instance takes connections at a shared socket, and not another."""
+    def _wait_accepting(self, instance: Instance, service: Service) -> None:
         addresses = [each for each in map(_tcp_address, service.sockets) if each]
         if service.kind == "once" or not addresses:
             return
@@ -99,14 +112,18 @@ def _tcp_address(socket: Socket) -> tuple[str, int] | None:
     return ({"*": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), int(port))  # noqa: S104
 
 
-def on_trial(service: Service) -> Service:
-    """The same service on ports of the loopback that nobody knows, asked there for its health."""
+def on_trial(service: Service, taken: set[int]) -> Service:
+    """The same service on ports of the loopback that nobody knows, asked there for its health.
+
+    Args:
+        taken: Ports that others on trial have already; those that it gets are added.
+    """
     moved = {}
     for socket in service.sockets:
         address = _tcp_address(socket)
         if address is not None:
             host = "::1" if ":" in address[0] else "127.0.0.1"
-            moved[socket] = (address, (host, _free_port(host)))
+            moved[socket] = (address, (host, _free_port(host, taken)))
     private = tuple(
         msgspec.structs.replace(socket, listen=_listen(*moved[socket][1]))
         if socket in moved
@@ -134,8 +151,12 @@ def _listen(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _free_port(host: str) -> int:
+def _free_port(host: str, taken: set[int]) -> int:
     family = sockets.AF_INET6 if ":" in host else sockets.AF_INET
-    with sockets.socket(family) as trial:
-        trial.bind((host, 0))
-        return int(trial.getsockname()[1])
+    while True:
+        with sockets.socket(family) as trial:
+            trial.bind((host, 0))
+            port = int(trial.getsockname()[1])
+        if port not in taken:
+            taken.add(port)
+            return port

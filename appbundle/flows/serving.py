@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 
 import msgspec
 
 from appbundle.bundle.services import Service
 from appbundle.errors import AppbError, NotFoundError, UnsupportedError
-from appbundle.flows import configuration, keeper
+from appbundle.flows import configuration, keeper, together
 from appbundle.flows.context import Context
 from appbundle.flows.gate import Checker
 from appbundle.names import AppName, Version, escape, parse_app_name
 from appbundle.services import health, plan, users
-from appbundle.services.model import ABSENT, Backend, Instance, Key, Seen, Wanted
+from appbundle.services.model import ABSENT, Backend, Declared, Instance, Key, Seen
+from appbundle.services.plan import Levels
 from appbundle.store import generations, node, versions
 
 
@@ -46,10 +48,33 @@ class _Services:
     """What the current generation declares."""
 
     backend: Backend
-    declared: dict[Key, tuple[Wanted, Service]]
+    declared: dict[Key, Declared]
 
-    def chosen(self, references: Sequence[str]) -> list[Key]:
+    def chosen(
+        self, references: Sequence[str], by_default: Callable[[Service, Seen], bool]
+    ) -> Levels:
         """The services that are meant, in order: an app's name means all of it.
+
+        Args:
+            by_default: Whether a service that does this is meant, if none is named.
+
+        Raises:
+            NotFoundError: There is no such service.
+        """
+        if references:
+            found = self.named(references)
+        else:
+            seen = self.backend.observe([Instance(key) for key in self.declared])
+            found = {
+                key
+                for key, (_, each) in self.declared.items()
+                if by_default(each, seen[Instance(key)])
+            }
+        levels = ([key for key in level if key in found] for level in plan.in_levels(self.declared))
+        return [level for level in levels if level]
+
+    def named(self, references: Sequence[str]) -> set[Key]:
+        """The services that are named.
 
         Raises:
             NotFoundError: There is no such service.
@@ -65,7 +90,19 @@ class _Services:
                     hint="appb status shows which there are",
                 )
             found.update(keys)
-        return [key for key in plan.in_order(self.declared) if key in found]
+        return found
+
+    def check(self, context: Context, instances: Sequence[Instance]) -> None:
+        """Wait until instances are healthy."""
+        checked = ((each, self.declared[each.key][1]) for each in instances)
+        Checker(context, self.backend).check(*checked)
+
+    def say_what_runs(self, keys: Sequence[Key]) -> str:
+        """Which of some services run, and which do not."""
+        seen = self.backend.observe([Instance(key) for key in keys])
+        runs = [str(key) for key in keys if seen[Instance(key)].is_up]
+        others = [str(key) for key in keys if not seen[Instance(key)].is_up]
+        return f"runs: {', '.join(runs) or 'none'}; does not run: {', '.join(others) or 'none'}"
 
 
 def _services(context: Context) -> _Services:
@@ -90,7 +127,7 @@ def status(context: Context, references: Sequence[str] = ()) -> list[Status]:
         NotFoundError: There is no such service.
     """
     services = _services(context)
-    keys = services.chosen(references) if references else sorted(services.declared)
+    keys = sorted(services.named(references) if references else services.declared)
     instances = [Instance(key, second) for key in keys for second in (False, True)]
     seen = services.backend.observe(instances)
     found = []
@@ -122,55 +159,67 @@ def _health(context: Context, service: Service, instance: Instance, now: Seen) -
 
 
 def start(context: Context, references: Sequence[str]) -> list[Key]:
-    """Start services in order, and wait until they are healthy; gives those that were meant."""
+    """Start services, those first that others need, and wait until all are healthy.
+
+    Args:
+        references: `APP` or `APP/SERVICE`; by default what a boot starts.
+
+    Returns:
+        Those that were meant.
+    """
     with _changing(context, "start") as services:
 
-        def act(key: Key) -> None:
-            services.backend.start(Instance(key))
-            _check(context, services, key)
+        def act(instances: Sequence[Instance]) -> None:
+            services.backend.start(*instances)
+            services.check(context, instances)
 
-        return _each(context, "start", services.chosen(references), act)
+        meant = services.chosen(references, lambda each, now: now.enabled and not each.every)
+        return _by_level(context, services, "start", meant, act)
 
 
 def stop(context: Context, references: Sequence[str]) -> list[Key]:
-    """Stop services, those first that need others."""
+    """Stop services, all by default, those first that need others."""
     with _changing(context, "stop") as services:
 
-        def act(key: Key) -> None:
-            services.backend.stop(Instance(key))
+        def act(instances: Sequence[Instance]) -> None:
+            services.backend.stop(*instances)
 
-        return _each(context, "stop", services.chosen(references)[::-1], act)
+        meant = services.chosen(references, lambda each, now: True)
+        return _by_level(context, services, "stop", meant[::-1], act)
 
 
 def restart(context: Context, references: Sequence[str]) -> list[Key]:
-    """Restart services in order, one after the other, each until it is healthy."""
+    """Restart services, by default all that run; as `start` otherwise."""
     with _changing(context, "restart") as services:
 
-        def act(key: Key) -> None:
-            services.backend.restart(Instance(key))
-            _check(context, services, key)
+        def act(instances: Sequence[Instance]) -> None:
+            services.backend.restart(*instances)
+            services.check(context, instances)
 
-        return _each(context, "restart", services.chosen(references), act)
-
-
-def _each(context: Context, verb: str, keys: list[Key], act: Callable[[Key], None]) -> list[Key]:
-    """Do something to services in turn; the first that fails ends it, and says what was done."""
-    for position, key in enumerate(keys):
-        context.report.step(f"{verb} {key}")
-        try:
-            act(key)
-        except AppbError as error:
-            done = ", ".join(map(str, keys[:position])) or "nothing else"
-            left = ", ".join(map(str, keys[position + 1 :])) or "nothing"
-            error.kept = f"{verb} was done before it to: {done}; not to: {left}"
-            error.hint = error.hint or f"appb logs {key}"
-            raise
-    return keys
+        meant = services.chosen(references, lambda each, now: now.is_up and each.kind == "long")
+        return _by_level(context, services, "restart", meant, act)
 
 
-def _check(context: Context, services: _Services, key: Key) -> None:
-    _, service = services.declared[key]
-    Checker(context, services.backend).check(Instance(key), service)
+def _by_level(
+    context: Context,
+    services: _Services,
+    verb: str,
+    levels: Levels,
+    act: Callable[[Sequence[Instance]], None],
+) -> list[Key]:
+    """Do something to services; what fails ends it, and says what runs then."""
+    meant = list(chain.from_iterable(levels))
+    for level in levels:
+        for keys in together.portions(level):
+            for key in keys:
+                context.report.step(f"{verb} {key}")
+            try:
+                act([Instance(key) for key in keys])
+            except AppbError as error:
+                error.kept = services.say_what_runs(meant)
+                error.hint = error.hint or f"appb logs {keys[0]}"
+                raise
+    return meant
 
 
 def log_command(
@@ -178,7 +227,7 @@ def log_command(
 ) -> list[str]:
     """The program that shows what services have said; all by default."""
     services = _services(context)
-    keys = services.chosen(references) if references else sorted(services.declared)
+    keys = sorted(services.named(references) if references else services.declared)
     if not keys:
         raise NotFoundError("no app of this node has services", hint="appb list")
     return services.backend.log_command(keys, lines=lines, follow=follow)

@@ -18,9 +18,9 @@ from appbundle.errors import (
     RevertFailedError,
     UnhealthyError,
 )
-from appbundle.flows import configuration, keeper
+from appbundle.flows import configuration, keeper, together
 from appbundle.flows.context import Context
-from appbundle.flows.gate import Checker, on_trial
+from appbundle.flows.gate import Checked, Checker, on_trial
 from appbundle.flows.interrupted import (
     check_direction,
     resume_command,
@@ -30,8 +30,8 @@ from appbundle.flows.interrupted import (
 from appbundle.flows.tasks import Tasks
 from appbundle.names import AppName
 from appbundle.services import plan
-from appbundle.services.model import ABSENT, Backend, Instance, Key, Seen, State, Wanted
-from appbundle.services.plan import Plan, Step
+from appbundle.services.model import ABSENT, Backend, Declared, Instance, Key, Seen, State, Wanted
+from appbundle.services.plan import Plan, Stage, Step
 from appbundle.store import generations, pending, state
 from appbundle.store.generations import Generation
 from appbundle.store.pending import Pending
@@ -101,7 +101,7 @@ class _Transition:
     _intended: tuple[str, ...] = ()
     _origin: int | None = None
     _wanted: tuple[Wanted, ...] = ()
-    _services: dict[Key, tuple[Wanted, Service]] = field(default_factory=dict)
+    _services: dict[Key, Declared] = field(default_factory=dict)
 
     def run(self) -> None:
         self._aim_at(self.after)
@@ -308,58 +308,61 @@ class _Transition:
     def _settle(self, steps: Plan) -> None:
         """What follows the rename."""
         self.backend.set_enabled(steps.disable, enabled=False)
-        gone = [step for step in steps.after if isinstance(step, plan.Stop)]
-        self._perform(gone)
+        self._perform([steps.ends])
         self.backend.define(self._wanted)
         self.backend.set_enabled(steps.enable, enabled=True)
-        self._perform([step for step in steps.after if step not in gone])
+        self._perform(steps.after)
 
-    def _perform(self, steps: Sequence[Step]) -> None:
-        for step in steps:
-            self.context.report.step(step.describe())
-            self._do(step)
+    def _perform(self, stages: Sequence[Stage]) -> None:
+        for stage in stages:
+            for steps in together.portions(stage):
+                for step in steps:
+                    self.context.report.step(step.describe())
+                self._do(steps)
 
-    def _do(self, step: Step) -> None:
-        lasting = Instance(step.key)
-        match step:
-            case plan.Stop():
-                self.backend.stop(lasting)
-            case plan.StartNext():
-                self._start_next(step.key)
-            case plan.StopNext():
-                self._end_second(step.key)
-            case plan.Start():
-                self.backend.start(lasting)
-                self._check(lasting)
-            case plan.Restart():
-                self.backend.restart(lasting)
-                self._check(lasting)
-            case plan.Reload():
-                self.backend.reload(lasting, self._services[step.key][0])
-                self._check(lasting)
-            case plan.Check():
-                self._check(lasting)
+    def _do(self, steps: Sequence[Step]) -> None:
+        """Do steps at the same time, kind by kind; then wait for the health of all."""
+        for kind in dict.fromkeys(map(type, steps)):
+            self._act(kind, [step.key for step in steps if type(step) is kind])
+        checked = [step.key for step in steps if isinstance(step, plan.Check)]
+        self._checker.check(*((Instance(key), self._services[key][1]) for key in checked))
+
+    def _act(self, kind: type[Step], keys: Sequence[Key]) -> None:
+        lasting = [Instance(key) for key in keys]
+        match kind:
+            case plan.Stop:
+                self.backend.stop(*lasting)
+            case plan.StartNext:
+                self._start_seconds(keys)
+            case plan.StopNext:
+                self._end_seconds(keys)
+            case plan.Start:
+                self.backend.start(*lasting)
+            case plan.Restart:
+                self.backend.restart(*lasting)
+            case plan.Reload:
+                for each in lasting:
+                    self.backend.reload(each, self._services[each.key][0])
+            case plan.Check:
+                pass
             case _:
-                raise TypeError(f"an unknown step: {step!r}")
+                raise TypeError(f"an unknown kind of step: {kind}")
 
-    def _start_next(self, key: Key) -> None:
-        """Prove the new version on sockets that nobody knows, then let it share the real ones."""
-        wanted, service = self._services[key]
-        second = Instance(key, is_next=True)
-        private = on_trial(service)
+    def _start_seconds(self, keys: Sequence[Key]) -> None:
+        """Prove new versions on sockets that nobody knows, then let them share the real ones."""
+        taken: set[int] = set()
+        declared = [self._services[key] for key in keys]
+        private = [(wanted, on_trial(service, taken)) for wanted, service in declared]
+        seconds = [Instance(key, is_next=True) for key in keys]
         # A switch that died here may have left its own.
-        self._end_second(key)
-        self.backend.define_next(wanted, private, shared=False)
-        self.backend.start(second)
-        self._checker.ask_health(second, private)
-        self._end_second(key)
-        self.backend.define_next(wanted, service, shared=True)
-        self.backend.start(second)
-        self._checker.wait_accepting(second, service)
-
-    def _check(self, instance: Instance) -> None:
-        _, service = self._services[instance.key]
-        self._checker.check(instance, service)
+        self._end_seconds(keys)
+        self.backend.define_next(*private, shared=False)
+        self.backend.start(*seconds)
+        self._checker.ask_health(*_with_services(seconds, private))
+        self._end_seconds(keys)
+        self.backend.define_next(*declared, shared=True)
+        self.backend.start(*seconds)
+        self._checker.wait_accepting(*_with_services(seconds, declared))
 
     # Not doing it
 
@@ -370,7 +373,7 @@ class _Transition:
         """
         self._remember(error)
         try:
-            self._end_seconds()
+            self._end_all_seconds()
         except AppbError as second:
             raise RevertFailedError(
                 f"generation {self.after.number} was not made current: {error.what}; and what was "
@@ -426,7 +429,7 @@ class _Transition:
             self.tasks.restore(before, self.tasks.coming_back)
             generations.activate(self.context.layout, before.number)
             self._settle(self._plan(self._observe(), reverting=True))
-            self._end_seconds()
+            self._end_all_seconds()
         except AppbError as second:
             raise RevertFailedError(
                 f"{error.what}; and going back to generation {before.number} failed: {second.what}",
@@ -459,27 +462,28 @@ class _Transition:
             for is_next in (True, False)
             if key.app in apps
         ]
-        for instance, now in self.backend.observe(instances).items():
-            if now.state is not State.ABSENT:
-                self.context.report.step(f"stop {instance}")
-                self.backend.stop(instance)
+        seen = self.backend.observe(instances)
+        there = [each for each in instances if seen[each].state is not State.ABSENT]
+        for instance in there:
+            self.context.report.step(f"stop {instance}")
+        self.backend.stop(*there)
 
     def _start_all(self, generation: Generation, apps: Collection[AppName]) -> None:
         """Start those services of apps that were to run."""
         self._aim_at(generation)
-        for key in plan.in_order(self._services):
-            if key.app in apps and _name(key) in self._intended:
-                self.backend.start(Instance(key))
+        for level in plan.in_levels(self._services):
+            meant = [key for key in level if key.app in apps and _name(key) in self._intended]
+            for keys in together.portions(meant):
+                self.backend.start(*map(Instance, keys))
 
-    def _end_seconds(self) -> None:
+    def _end_all_seconds(self) -> None:
         seconds = [Instance(key, is_next=True) for key in self._services]
-        for instance, now in self.backend.observe(seconds).items():
-            if now.state is not State.ABSENT:
-                self._end_second(instance.key)
+        seen = self.backend.observe(seconds)
+        self._end_seconds([each.key for each in seconds if seen[each].state is not State.ABSENT])
 
-    def _end_second(self, key: Key) -> None:
-        self.backend.stop(Instance(key, is_next=True))
-        self.backend.forget_next(key)
+    def _end_seconds(self, keys: Sequence[Key]) -> None:
+        self.backend.stop(*(Instance(key, is_next=True) for key in keys))
+        self.backend.forget_next(*keys)
 
     def _remember(self, error: AppbError) -> None:
         if self.before is None or self.before.number != self.after.number:
@@ -494,6 +498,12 @@ class _Transition:
 def _kind(error: AppbError) -> type[AppbError]:
     """What to call it once all is as before: a full disk is no fault of the new version."""
     return NoSpaceError if isinstance(error, NoSpaceError) else UnhealthyError
+
+
+def _with_services(
+    instances: Sequence[Instance], declared: Sequence[Declared]
+) -> Iterator[Checked]:
+    return ((each, service) for each, (_, service) in zip(instances, declared, strict=True))
 
 
 def _name(key: Key) -> str:

@@ -103,8 +103,16 @@ class Wanted:
     tasks: tuple[Task, ...] = ()
 
 
+Declared = tuple[Wanted, Service]
+"""A service with the app whose it is."""
+
+
 class Backend(Protocol):
-    """Who keeps services running on a node; every method may raise AppbError."""
+    """Who keeps services running on a node; every method may raise AppbError.
+
+    Where one takes several services, it acts on all at the same time, and on all even if some fail;
+    its error names those.
+    """
 
     def check(self, wanted: Sequence[Wanted]) -> None:
         """Refuse what could not be defined, before anything is changed."""
@@ -112,28 +120,28 @@ class Backend(Protocol):
     def define(self, wanted: Sequence[Wanted]) -> None:
         """Let exactly these apps' services exist from now on; what runs goes on running."""
 
-    def define_next(self, wanted: Wanted, service: Service, *, shared: bool) -> None:
-        """Let a second instance of a service exist, of this very version.
+    def define_next(self, *declared: Declared, shared: bool) -> None:
+        """Let second instances of services exist, of these very versions.
 
         Args:
-            shared: It listens on the sockets of the lasting one; else on those of `service`, which
-                nobody else knows: on trial.
+            shared: They listen on the sockets of the lasting ones; else on those of `declared`,
+                which nobody else knows: on trial.
         """
 
-    def forget_next(self, key: Key) -> None:
-        """Let it exist no more; it is stopped."""
+    def forget_next(self, *keys: Key) -> None:
+        """Let them exist no more; they are stopped."""
 
     def observe(self, instances: Collection[Instance]) -> Mapping[Instance, Seen]:
         """Look at instances; absent ones are told as such."""
 
-    def start(self, instance: Instance) -> None:
-        """Start it and wait until it is ready; no error if it runs already."""
+    def start(self, *instances: Instance) -> None:
+        """Start them and wait until all are ready; no error for one that runs already."""
 
-    def stop(self, instance: Instance) -> None:
-        """Stop it and wait until it has ended; no error if it does not run."""
+    def stop(self, *instances: Instance) -> None:
+        """Stop them and wait until all have ended; no error for one that does not run."""
 
-    def restart(self, instance: Instance) -> None:
-        """Stop and start it, or only start it; goes on even if the caller dies."""
+    def restart(self, *instances: Instance) -> None:
+        """Stop and start them, or only start them; goes on even if the caller dies."""
 
     def reload(self, instance: Instance, wanted: Wanted | None = None) -> None:
         """Let it read its configuration again.

@@ -1,4 +1,6 @@
-"""From what should run and what does to steps, in dependency order; nothing is done here.
+"""From what should run and what does to stages of steps; nothing is done here.
+
+The steps of a stage are of services that do not need one another: they are done at the same time.
 
 A plan is made of what is seen and not of what was meant before, so the same function serves a
 switch, its repetition after a crash, and the way back from a failed one.
@@ -6,14 +8,18 @@ switch, its repetition after a crash, and the way back from a failed one.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
+from itertools import chain, zip_longest
 
 from appbundle.bundle.services import Service
 from appbundle.errors import UnsupportedError
 from appbundle.names import AppName
-from appbundle.services.model import ABSENT, Instance, Key, Seen, State, Wanted
+from appbundle.services.model import ABSENT, Declared, Instance, Key, Seen, State, Wanted
+
+Levels = Sequence[Sequence[Key]]
+"""Services in the order of what they need; those of one level do not need one another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,20 +53,24 @@ class Stop(Step):
     """End a service that is no longer part of the node."""
 
 
-class Start(Step):
+class Check(Step):
+    """Wait for the health of a service."""
+
+
+class Start(Check):
     """Start a service and wait for its health."""
 
 
-class Restart(Step):
+class Restart(Check):
     """Stop and start a service; its sockets stay. Then wait for its health."""
 
 
-class Reload(Step):
+class Reload(Check):
     """Let a service read its configuration again, and wait for its health."""
 
 
-class Check(Step):
-    """Wait for the health of a service that runs already."""
+Stage = tuple[Step, ...]
+"""Steps that are done at the same time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,15 +79,18 @@ class Plan:
 
     Args:
         before: While the old generation is current; nothing is lost if one fails.
-        after: When the new one is; if one fails, the way back is planned anew.
+        ends: When the new one is: services that end before others, or they themselves, are declared
+            anew.
+        after: When these are; if one fails, the way back is planned anew.
         enable: Services that are new on this node: they are started at boot from now on.
         disable: Services that are no longer there.
         stay_stopped: Services that somebody had stopped, and that stay so.
         kept: Services that run on from an old version, as their bundle wants it.
     """
 
-    before: tuple[Step, ...] = ()
-    after: tuple[Step, ...] = ()
+    before: tuple[Stage, ...] = ()
+    ends: Stage = ()
+    after: tuple[Stage, ...] = ()
     enable: tuple[Key, ...] = ()
     disable: tuple[Key, ...] = ()
     stay_stopped: tuple[Key, ...] = ()
@@ -119,45 +132,57 @@ def make(
         UnsupportedError: Services wait for each other in a circle.
     """
     services = {Key(w.app, s.name): (w, s) for w in wanted for s in w.services}
-    before: list[Step] = []
-    after: list[Step] = []
+    levels = in_levels(services)
+    before: dict[Key, list[Step]] = {}
+    after: dict[Key, list[Step]] = {}
     stopped: list[Key] = []
     kept: list[Key] = []
     gone = sorted({*known, *stray} - services.keys())
-    after += [StopNext(key) for key in gone if seen.get(Instance(key, True), ABSENT).is_up]
-    after += [Stop(key) for key in gone if seen.get(Instance(key), ABSENT).is_up]
-    for key in in_order(services):
+    ends: list[Step] = [
+        StopNext(key) for key in gone if seen.get(Instance(key, True), ABSENT).is_up
+    ]
+    ends += [Stop(key) for key in gone if seen.get(Instance(key), ABSENT).is_up]
+    for key in chain.from_iterable(levels):
+        steps = after.setdefault(key, [])
         app, service = services[key]
         now = seen.get(Instance(key), ABSENT)
         beside = seen.get(Instance(key, is_next=True), ABSENT).is_up
         if _is_stopped(now, key, known, intended):
             stopped += [key]
         elif service.kind == "once":
-            after += _once(key, now, known)
+            steps += _once(key, now, known)
         elif not now.is_up:
-            after += [Start(key)]
+            steps += [Start(key)]
         elif _is_right(app, key, now, configurations):
-            after += [Check(key)] if reverting or beside or now.state is State.STARTING else []
+            steps += [Check(key)] if reverting or beside or now.state is State.STARTING else []
         elif service.change == "keep" and not reverting:
             kept += [key]
         elif key in moved:
-            after += [Stop(key), Start(key)]
+            ends += [Stop(key)]
+            steps += [Start(key)]
         elif _can_reload(app, service, now) and key not in redeclared:
-            after += [Reload(key)]
+            steps += [Reload(key)]
         else:
             if service.change == "overlap" and not reverting and not beside:
-                before += [StartNext(key)]
-            after += [Restart(key)]
-            beside = beside or bool(before and before[-1] == StartNext(key))
-        after += [StopNext(key)] if beside else []
+                before[key] = [StartNext(key)]
+            steps += [Restart(key)]
+        steps += [StopNext(key)] if beside or key in before else []
     return Plan(
-        before=tuple(before),
-        after=tuple(after),
+        before=tuple(_stages(levels, before)),
+        ends=tuple(ends),
+        after=tuple(_stages(levels, after)),
         enable=tuple(key for key in services if key not in known),
         disable=tuple(gone),
         stay_stopped=tuple(stopped),
         kept=tuple(kept),
     )
+
+
+def _stages(levels: Levels, steps: Mapping[Key, Sequence[Step]]) -> Iterator[Stage]:
+    """Level by level the first step of each service, then the second of each that has one."""
+    for level in levels:
+        for stage in zip_longest(*(steps.get(key, ()) for key in level)):
+            yield tuple(step for step in stage if step is not None)
 
 
 def _is_stopped(now: Seen, key: Key, known: Collection[Key], intended: Collection[Key]) -> bool:
@@ -190,8 +215,8 @@ def _is_right(
     return configurations.get((key, now.generation)) == app.configuration
 
 
-def in_order(services: Mapping[Key, tuple[Wanted, Service]]) -> Iterable[Key]:
-    """Sort services so that each comes after those that it names in `after`.
+def in_levels(services: Mapping[Key, Declared]) -> Levels:
+    """Sort services so that each level needs, as `after` has it, only levels before it.
 
     Raises:
         UnsupportedError: They wait for each other in a circle.
@@ -201,10 +226,15 @@ def in_order(services: Mapping[Key, tuple[Wanted, Service]]) -> Iterable[Key]:
         needed = (reference(each) for each in service.after)
         sorter.add(key, *(each for each in needed if each in services))
     try:
-        return list(sorter.static_order())
+        sorter.prepare()
     except CycleError as error:
         circle = " → ".join(map(str, error.args[1]))
         raise UnsupportedError(f"services wait for each other in a circle: {circle}") from error
+    levels = []
+    while sorter:
+        levels.append(sorted(sorter.get_ready()))
+        sorter.done(*levels[-1])
+    return levels
 
 
 def reference(text: str) -> Key:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from appbundle.bundle import filling
 from appbundle.bundle.service_rules import TASK
-from appbundle.bundle.services import Service
 from appbundle.bundle.tasks import WHEN, Task
-from appbundle.errors import AppbError, ConflictError, ServiceFailedError, UsageError
+from appbundle.errors import AppbError, ConflictError, ServiceFailedError, UsageError, joined
 from appbundle.layout import SECRETS, Layout
 from appbundle.names import AppName, escape
 from appbundle.services import running, units, users
-from appbundle.services.model import ABSENT, Instance, Key, Seen, State, Wanted
+from appbundle.services.model import ABSENT, Declared, Instance, Key, Seen, State, Wanted
 from appbundle.services.running import source_of_root
 from appbundle.services.units import Place
 from appbundle.system import files, process
@@ -33,6 +33,7 @@ _PROPERTIES = (
     *("Id", "LoadState", "ActiveState", "SubState", "Type", "MainPID", "Result", "ExecMainStatus"),
     *("StateChangeTimestamp", "MemoryCurrent", "UnitFileState"),
 )
+_UNKNOWN = Seen(state=State.FAILED)
 _STATES = {
     "active": State.RUNNING,
     "reloading": State.RUNNING,
@@ -87,16 +88,19 @@ class Systemd:
         if self._replace(texts):
             self._reload_manager()
 
-    def define_next(self, wanted: Wanted, service: Service, *, shared: bool) -> None:
-        """Write the units of a second instance; the next `define` removes them."""
-        place = self._place(wanted, users.ensure(self.layout, wanted.app), current=False)
-        self._write(units.render_next(service, place, shared=shared))
+    def define_next(self, *declared: Declared, shared: bool) -> None:
+        """Write the units of second instances; the next `define` removes them."""
+        texts: dict[str, str] = {}
+        for wanted, service in declared:
+            place = self._place(wanted, users.ensure(self.layout, wanted.app), current=False)
+            texts |= units.render_next(service, place, shared=shared)
+        self._write(texts)
         self._reload_manager()
 
-    def forget_next(self, key: Key) -> None:
-        """Remove the units of a second instance."""
-        stem = units.next_name(key.app, key.service).removesuffix("service")
-        found = sorted(self._directory.glob(f"{stem}*"))
+    def forget_next(self, *keys: Key) -> None:
+        """Remove the units of second instances."""
+        stems = [units.next_name(*key).removesuffix("service") for key in keys]
+        found = [path for stem in stems for path in sorted(self._directory.glob(f"{stem}*"))]
         for path in found:
             self._close_trial(path.name)
             path.unlink()
@@ -191,25 +195,17 @@ class Systemd:
                 found[instance] = _seen(instance, values)
         return found
 
-    def start(self, instance: Instance) -> None:
-        """Start it and wait until systemd calls it started."""
-        self._reset_failed(instance)
-        self._act("start", instance)
+    def start(self, *instances: Instance) -> None:
+        """Start them and wait until systemd calls them started."""
+        self._act("start", instances)
 
-    def stop(self, instance: Instance) -> None:
-        """Stop it with its sockets and wait until it has ended."""
-        try:
-            # They would close by themselves, but nobody could wait for it.
-            self._act("stop", instance, *self._sockets(_unit(instance)))
-        except ServiceFailedError:
-            # It went with its unit, or with a socket that it required.
-            if self.observe([instance])[instance].state is not State.ABSENT:
-                raise
+    def stop(self, *instances: Instance) -> None:
+        """Stop them with their sockets and wait until they have ended."""
+        self._act("stop", instances)
 
-    def restart(self, instance: Instance) -> None:
-        """Let systemd stop and start it; its sockets stay."""
-        self._reset_failed(instance)
-        self._act("restart", instance)
+    def restart(self, *instances: Instance) -> None:
+        """Let systemd stop and start them; their sockets stay."""
+        self._act("restart", instances)
 
     def reload(self, instance: Instance, wanted: Wanted | None = None) -> None:
         """Show it what was rendered, and send it its reload signal."""
@@ -358,32 +354,58 @@ class Systemd:
             return [timer]
         return [units.unit_name(key.app, key.service)]
 
-    def _sockets(self, service: str) -> list[str]:
-        """The units of the sockets that are a service unit's own."""
-        own = self._directory.glob(f"{service.removesuffix('service')}*socket")
-        return sorted(path.name for path in own if _belongs(path, service))
+    def _sockets(self, *services: str) -> list[str]:
+        """The units of the sockets that are service units' own."""
+        return sorted(
+            path.name
+            for service in services
+            for path in self._directory.glob(f"{service.removesuffix('service')}*socket")
+            if _belongs(path, service)
+        )
 
-    def _act(self, verb: str, instance: Instance, *more: str) -> None:
-        name = _unit(instance)
+    def _act(self, verb: str, instances: Sequence[Instance]) -> None:
+        if not instances:
+            return
+        names = list(map(_unit, instances))
+        sockets = self._sockets(*names)
+        if verb == "stop":
+            # They would close by themselves, but nobody could wait for it.
+            names += sockets
+        else:
+            # More than five starts in ten seconds are refused otherwise, and end the sockets too.
+            # Some may not have failed, or not be known yet.
+            self._systemctl("reset-failed", "--", *names, *sockets, tolerant=True)
         try:
-            self._systemctl(verb, "--", name, *more)
+            self._systemctl(verb, "--", *names)
         except process.ProgramError as error:
-            raise ServiceFailedError(
-                f"{instance} did not {verb}: {self._why(instance) or error.what}",
-                hint=f"appb logs {instance.key}",
-            ) from error
+            if errors := list(self._failures(verb, instances, error)):
+                raise joined(errors) from error
+
+    def _failures(
+        self, verb: str, instances: Sequence[Instance], error: process.ProgramError
+    ) -> Iterator[AppbError]:
+        """Say of each that failed why: as systemd sees it, or else as systemctl says."""
+        try:
+            seen = self.observe(instances)
+        except AppbError:
+            seen = dict.fromkeys(instances, _UNKNOWN)
+        if verb == "stop":
+            instances = [each for each in instances if seen[each].state is not State.ABSENT]
+        # What shall be stopped may have gone with its unit, or with a socket that it required.
+        lines = [line for line in error.stderr.splitlines() if not line.endswith(" not loaded.")]
+        said = {each: _find_line(_unit(each), lines) for each in instances}
+        failed = [each for each in instances if said[each] or not _has_come_to(verb, seen[each])]
+        for each in failed or (instances if lines else ()):
+            yield ServiceFailedError(
+                f"{each} did not {verb}: {seen[each].why or said[each] or error.what}",
+                hint=f"appb logs {each.key}",
+            )
 
     def _why(self, instance: Instance) -> str:
         try:
             return self.observe([instance])[instance].why
         except AppbError:
             return ""
-
-    def _reset_failed(self, instance: Instance) -> None:
-        # More than five starts in ten seconds are refused otherwise, and end the sockets as well.
-        for name in (_unit(instance), *self._sockets(_unit(instance))):
-            # It may not have failed, or not be known yet.
-            self._systemctl("reset-failed", "--", name, tolerant=True)
 
     def _systemctl(
         self, *words: str, timeout_s: float = _SYSTEMCTL_TIMEOUT_S, tolerant: bool = False
@@ -433,6 +455,18 @@ def _unit(instance: Instance) -> str:
     if instance.is_next:
         return units.next_name(key.app, key.service)
     return units.unit_name(key.app, key.service)
+
+
+def _find_line(unit: str, lines: Sequence[str]) -> str:
+    """The first line that names a unit."""
+    name = re.compile(rf"(?<![\w.-]){re.escape(unit)}(?![\w-])")
+    return next((line for line in lines if name.search(line)), "")
+
+
+def _has_come_to(verb: str, now: Seen) -> bool:
+    if verb == "stop":
+        return now.state in (State.STOPPED, State.DONE, State.FAILED)
+    return now.is_up or now.state is State.DONE
 
 
 def _belongs(path: Path, service: str) -> bool:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from appbundle.bundle.services import Service, Socket
+from appbundle.bundle.services import Health, Service, Socket
 from appbundle.bundle.settings import Setting
 from appbundle.errors import ServiceFailedError
 from appbundle.names import AppName
@@ -435,10 +435,22 @@ def test_start_that_fails_says_what_was_started(site: Site) -> None:
     with socket.create_server(("127.0.0.1", port)):
         said = run_cli(site.node, "--json", "start", "web")
     assert said.status != 0
-    assert said.document["error"]["kept"] == (
-        "start was done before it to: web/first; not to: nothing"
-    )
+    assert said.document["error"]["kept"] == ("runs: web/first; does not run: web/second")
     assert said.document["error"]["hint"] == "appb logs web/second"
+    assert site.get() == "web 1.0"
+
+
+def test_services_that_do_not_name_each_other_start_together(site: Site) -> None:
+    """Each of two is healthy only if the other one runs already: nobody waits for the first."""
+    port = free_port()
+    other = Socket(name="http", listen=f"127.0.0.1:{port}")
+    asks_other = Health(http=f"http://127.0.0.1:{port}/", grace_s=2, timeout_s=1)
+    said = site.install(site.web("first", health=asks_other), site.web("second", sockets=(other,)))
+    assert said.status == 0, said
+    assert run_cli(site.node, "restart", "--all").status == 0
+    assert run_cli(site.node, "stop", "--all").status == 0
+    assert site.get() == ""
+    assert run_cli(site.node, "start", "--all").status == 0
     assert site.get() == "web 1.0"
 
 

@@ -22,11 +22,17 @@ def test_first_installation_enables_and_starts(fleet: Fleet) -> None:
 
 @on_every_systemd
 def test_boot_starts_what_is_current(fleet: Fleet) -> None:
-    """After a reboot the services run again, from the version that was current."""
+    """After a reboot the services run again, in order, from the version that was current."""
     fleet.install()
     fleet.install(version="2.0", release=2)
+    fleet.install(web("api", port=8082, after=("web",)), name="api")
     fleet.node.reboot()
     assert fleet.get() == "web 2.0"
+    ready = ("curl", "-s", "--retry", "20", "--retry-connrefused", "http://127.0.0.1:8082/")
+    assert fleet.node.run(*ready).stdout.strip() == "api 1.0"
+    assert "web.service" in fleet.node.show("api.service", "After").split()
+    began = int(fleet.node.show("api.service", "InactiveExitTimestampMonotonic"))
+    assert int(fleet.node.show("web.service", "ActiveEnterTimestampMonotonic")) <= began
 
 
 @on_every_systemd
@@ -149,6 +155,21 @@ def test_services_start_in_order(fleet: Fleet) -> None:
         for name in ("first", "second")
     ]
     assert started == sorted(started)
+
+
+def test_services_that_do_not_name_each_other_start_together(fleet: Fleet) -> None:
+    """Each of two is healthy only if the other one runs already; if both fail, both are named."""
+    ports = {"first": 8091, "second": 8092}
+    asks = {
+        name: Health(http=f"http://127.0.0.1:{ports[other]}/", grace_s=2, attempts=2, timeout_s=1)
+        for name, other in (("first", "second"), ("second", "first"))
+    }
+    services = [web(name, port=ports[name], health=asks[name], change="restart") for name in ports]
+    fleet.install(*services)
+    said = fleet.install(*services, version="2.0", release=2, mode="error", check=False)
+    assert said.status == 30, said
+    assert all(f"web/{name} is not healthy" in said.document["error"]["what"] for name in ports)
+    assert [fleet.get(port) for port in ports.values()] == ["web 1.0", "web 1.0"]
 
 
 def test_keep_runs_on(fleet: Fleet) -> None:

@@ -1,4 +1,4 @@
-"""Stop and start a program of supervisord, whatever becomes of the caller: ROOT NAME TIMEOUT_S."""
+"""Stop and start programs of supervisord, whatever becomes of the caller: ROOT NAME=TIMEOUT_S..."""
 
 import sys
 from pathlib import Path
@@ -10,10 +10,12 @@ from appbundle.services.embedded.supervisord import Supervisord
 
 def main() -> None:
     """Do it; any error shows as the exit status."""
-    root, name, timeout_s = sys.argv[1:]
+    root, *words = sys.argv[1:]
+    programs = {name: float(timeout_s) for name, _, timeout_s in (w.partition("=") for w in words)}
     control = Supervisord(Places(Layout(Path(root))))
-    control.down(name, timeout_s=float(timeout_s))
-    control.up(name)
+    control.down(programs)
+    for name in programs:
+        control.up(name)
 
 
 if __name__ == "__main__":

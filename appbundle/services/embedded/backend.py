@@ -6,23 +6,24 @@ import json
 import os
 import signal
 import time
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Self
 
 from appbundle.bundle.service_rules import TASK
 from appbundle.bundle.services import Service
 from appbundle.bundle.tasks import Task
-from appbundle.errors import AppbError, ServiceFailedError, UnsupportedError
+from appbundle.errors import AppbError, ServiceFailedError, UnsupportedError, joined
 from appbundle.layout import Layout
 from appbundle.names import AppName
 from appbundle.services import holder, users
 from appbundle.services.embedded import calendar, definitions, processes
-from appbundle.services.embedded.control import Control, Ended, Program, Status
+from appbundle.services.embedded.control import Control, Ended, Patience, Program, Status
 from appbundle.services.embedded.definitions import Defined, Definitions
 from appbundle.services.embedded.node import control_of, is_supervised, start_detached
 from appbundle.services.embedded.places import APPB, Places, line_of, name_of
-from appbundle.services.model import ABSENT, Instance, Key, Seen, State, Wanted
+from appbundle.services.model import ABSENT, Declared, Instance, Key, Seen, State, Wanted
 from appbundle.services.running import renew, source_of_root
 from appbundle.system import files, process
 
@@ -107,8 +108,9 @@ class Embedded:
             for app in sorted({key.app for key, _ in lasting}):
                 users.ensure(self.layout, app)
         control = self._control
-        for instance in [each for each in before if each not in lasting and not each.is_next]:
-            control.down(name_of(instance), timeout_s=_stop_s(before[instance].service))
+        gone = {i: each for i, each in before.items() if i not in lasting and not i.is_next}
+        control.down(_patience(gone))
+        for instance in gone:
             control.remove(name_of(instance))
         for instance, each in lasting.items():
             control.put(name_of(instance), self._program(each))
@@ -119,31 +121,28 @@ class Embedded:
         definitions.write(self.places, lasting | seconds)
         holder.ask(self.places.sockets, "reload")
 
-    def define_next(self, wanted: Wanted, service: Service, *, shared: bool) -> None:
-        """Let a second instance exist, which is never started at boot."""
-        _check(wanted, service)
+    def define_next(self, *declared: Declared, shared: bool) -> None:
+        """Let second instances exist, which are never started at boot."""
+        for each in declared:
+            _check(*each)
         self.ensure_running()
-        second = Defined(
-            app=wanted.app,
-            service=service,
-            version=wanted.version,
-            generation=wanted.generation,
-            shared=shared,
-        )
-        all_of_them = definitions.read(self.places) | {second.instance: second}
-        self._control.put(name_of(second.instance), self._program(second))
+        seconds = [_second(wanted, service, shared=shared) for wanted, service in declared]
+        for second in seconds:
+            self._control.put(name_of(second.instance), self._program(second))
+        all_of_them = definitions.read(self.places) | {each.instance: each for each in seconds}
         definitions.write(self.places, all_of_them)
         holder.ask(self.places.sockets, "reload")
 
-    def forget_next(self, key: Key) -> None:
-        """Let it exist no more, and close what it alone listened on."""
-        instance = Instance(key, is_next=True)
+    def forget_next(self, *keys: Key) -> None:
+        """Let them exist no more, and close what they alone listened on."""
         defined = definitions.read(self.places)
-        found = defined.pop(instance, None)
-        if found is None or not self.is_running:
+        instances = [Instance(key, is_next=True) for key in keys]
+        gone = {each: defined.pop(each) for each in instances if each in defined}
+        if not gone or not self.is_running:
             return
-        self._control.down(name_of(instance), timeout_s=_stop_s(found.service))
-        self._control.remove(name_of(instance))
+        self._control.down(_patience(gone))
+        for instance in gone:
+            self._control.remove(name_of(instance))
         definitions.write(self.places, defined)
         holder.ask(self.places.sockets, "reload")
 
@@ -188,51 +187,62 @@ class Embedded:
             found[instance] = replace(seen, enabled=is_enabled)
         return found
 
-    def start(self, instance: Instance) -> None:
-        """Open its sockets, start it, and wait until it is ready."""
-        service = self._find(instance).service
-        name = name_of(instance)
-        status = self._status(instance)
-        if status.pid is None or status.stopping:
-            self._open_sockets(instance)
-            if status.wanted or status.stopping:
-                # Between two attempts, or on its way down: a start of ours counts anew.
-                self._control.down(name, timeout_s=_stop_s(service))
-            self._control.up(name)
-        self._await_ready(instance, service)
+    def start(self, *instances: Instance) -> None:
+        """Open their sockets, start them, and wait until all are ready."""
+        found = self._find(instances)
+        with _Gathered() as gathered:
+            begun = [each for each in found if gathered.tries(self._begin, each)]
+            for each in begun:
+                gathered.tries(self._await_ready, each)
 
-    def stop(self, instance: Instance) -> None:
-        """Stop it, wait until it has ended, and close its sockets."""
+    def stop(self, *instances: Instance) -> None:
+        """Stop them, wait until they have ended, and close their sockets."""
         if not self.is_running:
             return
-        found = definitions.read(self.places).get(instance)
-        if found is None:
-            return
+        defined = definitions.read(self.places)
+        found = {each: defined[each] for each in instances if each in defined}
         try:
-            self._control.down(name_of(instance), timeout_s=_stop_s(found.service))
+            self._control.down(_patience(found))
         except AppbError as error:
             raise ServiceFailedError(
-                f"{instance} did not stop: {error.what}", hint=f"appb logs {instance.key}"
+                f"{', '.join(map(str, found))} did not stop: {error.what}",
+                hint=f"appb logs {next(iter(found)).key}",
             ) from error
-        if found.service.sockets and not found.shared:
-            path = self.places.trial_sockets if instance.is_next else self.places.sockets
-            holder.ask(path, f"close {line_of(instance.key)}")
+        for instance, each in found.items():
+            if each.service.sockets and not each.shared:
+                path = self.places.trial_sockets if instance.is_next else self.places.sockets
+                holder.ask(path, f"close {line_of(instance.key)}")
 
-    def restart(self, instance: Instance) -> None:
-        """Let the supervisor stop and start it; its sockets stay."""
-        service = self._find(instance).service
+    def restart(self, *instances: Instance) -> None:
+        """Let the supervisor stop and start them; their sockets stay."""
+        found = self._find(instances)
+        with _Gathered() as gathered:
+            begun = [each for each in found if gathered.tries(self._open_for_restart, each)]
+            self._control.restart(_patience({each.instance: each for each in begun}))
+            for each in begun:
+                gathered.tries(self._await_ready, each)
+
+    def _begin(self, each: Defined) -> None:
+        status = self._status(each.instance)
+        if status.pid is None or status.stopping:
+            self._open_sockets(each)
+            if status.wanted or status.stopping:
+                # Between two attempts, or on its way down: a start of ours counts anew.
+                self._control.down(_patience({each.instance: each}))
+            self._control.up(name_of(each.instance))
+
+    def _open_for_restart(self, each: Defined) -> None:
         try:
-            self._open_sockets(instance)
+            self._open_sockets(each)
         except ServiceFailedError:
             # A holder that is new itself: who runs has the port, and frees it by being restarted.
-            if self._status(instance).pid is None:
+            if self._status(each.instance).pid is None:
                 raise
-        self._control.restart(name_of(instance), timeout_s=_stop_s(service))
-        self._await_ready(instance, service)
 
     def reload(self, instance: Instance, wanted: Wanted | None = None) -> None:
         """Show it what was rendered, and send its reload signal; its starter passes it on."""
-        service = self._find(instance).service
+        (found,) = self._find([instance])
+        service = found.service
         pid = self._status(instance).pid
         if pid is None or not service.reload:
             why = "it does not run" if pid is None else "it knows no signal for that"
@@ -289,30 +299,33 @@ class Embedded:
                     files.append(str(path))
         return ["tail", f"--lines={lines}", *(["-F"] if follow else []), "--", *files]
 
-    def _find(self, instance: Instance) -> Defined:
+    def _find(self, instances: Collection[Instance]) -> list[Defined]:
         self.ensure_running()
-        found = definitions.read(self.places).get(instance)
-        if found is None:
-            raise ServiceFailedError(
-                f"{instance} is not a service of the current generation", hint="appb status"
-            )
-        return found
+        defined = definitions.read(self.places)
+        for instance in instances:
+            if instance not in defined:
+                raise ServiceFailedError(
+                    f"{instance} is not a service of the current generation", hint="appb status"
+                )
+        return [defined[instance] for instance in instances]
 
     def _status(self, instance: Instance) -> Status:
         name = name_of(instance)
         return self._control.status([name])[name]
 
-    def _open_sockets(self, instance: Instance) -> None:
-        found = self._find(instance)
-        if not found.service.sockets:
+    def _open_sockets(self, each: Defined) -> None:
+        if not each.service.sockets:
             return
-        path = self.places.trial_sockets if _is_on_trial(found) else self.places.sockets
+        path = self.places.trial_sockets if _is_on_trial(each) else self.places.sockets
         try:
-            holder.ask(path, f"open {line_of(instance.key)}")
+            holder.ask(path, f"open {line_of(each.key)}")
         except AppbError as error:
-            raise ServiceFailedError(f"{instance} did not start: {error.what}") from error
+            raise ServiceFailedError(
+                f"{each.instance} did not start: {error.what}", hint=f"appb logs {each.key}"
+            ) from error
 
-    def _await_ready(self, instance: Instance, service: Service) -> None:
+    def _await_ready(self, each: Defined) -> None:
+        instance, service = each.instance, each.service
         deadline = time.monotonic() + service.ready_timeout_s
         while True:
             status = self._status(instance)
@@ -331,6 +344,43 @@ class Embedded:
                     hint=f"appb logs {instance.key}",
                 )
             time.sleep(_POLL_S)
+
+
+@dataclass(slots=True)
+class _Gathered:
+    """Tries all, and raises at its end what went wrong."""
+
+    errors: list[AppbError] = field(default_factory=list)
+
+    def tries(self, act: Callable[[Defined], None], each: Defined) -> bool:
+        """Do it; gives whether it went well."""
+        try:
+            act(each)
+        except AppbError as error:
+            self.errors.append(error)
+            return False
+        return True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.errors:
+            raise joined(self.errors)
+
+
+def _second(wanted: Wanted, service: Service, *, shared: bool) -> Defined:
+    return Defined(
+        app=wanted.app,
+        service=service,
+        version=wanted.version,
+        generation=wanted.generation,
+        shared=shared,
+    )
+
+
+def _patience(defined: Definitions) -> Patience:
+    return {name_of(instance): _stop_s(each.service) for instance, each in defined.items()}
 
 
 def _check(wanted: Wanted, service: Service) -> None:

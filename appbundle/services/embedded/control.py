@@ -66,6 +66,10 @@ class Status:
     too_often: bool = False
 
 
+Patience = Mapping[str, float]
+"""Programs, and after how many seconds each must have ended."""
+
+
 class Control(Protocol):
     """A supervisor."""
 
@@ -89,11 +93,11 @@ class Control(Protocol):
     def up(self, name: str) -> None:
         """Start one, and do not wait for it."""
 
-    def down(self, name: str, *, timeout_s: float) -> None:
-        """Stop one and wait for its end."""
+    def down(self, programs: Patience) -> None:
+        """Stop some at the same time, and wait until all have ended."""
 
-    def restart(self, name: str, *, timeout_s: float) -> None:
-        """Stop and start one; goes on if the caller is killed. Returns after the old one's end."""
+    def restart(self, programs: Patience) -> None:
+        """Stop and start some; goes on if the caller is killed. Returns after the old ones' end."""
 
 
 START_LIMIT = 5

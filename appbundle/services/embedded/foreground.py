@@ -28,6 +28,7 @@ from appbundle.services.embedded.control import Control, Program
 from appbundle.services.embedded.definitions import Defined, Definitions
 from appbundle.services.embedded.places import APPB, HOLDER, Places, line_of
 from appbundle.services.model import Instance, Key, Wanted
+from appbundle.services.plan import Levels
 from appbundle.system import daemons, process, signals
 
 _COMING_UP_S = 30.0
@@ -166,9 +167,9 @@ class _Foreground:
             if not each.service.every
         }
         self._open_sockets(todo)
-        for key in _in_order(todo):
+        for level in _in_levels(todo):
             try:
-                self.backend.start(Instance(key))
+                self.backend.start(*map(Instance, level))
             except (AppbError, OSError) as error:
                 _say(f"error: {error}")
         if self.backend.layout.pending.exists() and self.places.at_boot.exists():
@@ -218,11 +219,9 @@ class _Foreground:
     def _stop_all(self) -> int:
         defined = definitions.read(self.places)
         services = {each.key: each.service for each in defined.values()}
-        order = {key: number for number, key in enumerate(_in_order(services))}
-        instances = sorted(defined, key=lambda each: order[each.key], reverse=True)
-        for instance in instances:
+        for level in reversed(_in_levels(services)):
             try:
-                self.backend.stop(instance)
+                self.backend.stop(*(each for each in defined if each.key in level))
             except (AppbError, OSError) as error:
                 _say(f"error: {error}")
         return 0
@@ -240,14 +239,14 @@ class _Foreground:
             time.sleep(_POLL_S)
 
 
-def _in_order(services: Mapping[Key, Service]) -> list[Key]:
-    """Services so that each comes after what it needs; as named if that is a circle."""
+def _in_levels(services: Mapping[Key, Service]) -> Levels:
+    """Services so that each level comes after what it needs; one by one if that is a circle."""
     nobody = Wanted(app=AppName(""), version=Version(""), generation=0, services=())
     try:
-        return list(plan.in_order({key: (nobody, each) for key, each in services.items()}))
+        return plan.in_levels({key: (nobody, each) for key, each in services.items()})
     except UnsupportedError as error:
         _say(f"error: {error}")
-        return sorted(services)
+        return [[key] for key in sorted(services)]
 
 
 def _say(text: str) -> None:

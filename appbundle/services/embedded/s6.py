@@ -19,6 +19,7 @@ from appbundle.services.embedded.control import (
     START_INTERVAL_S,
     START_LIMIT,
     Ended,
+    Patience,
     Program,
     Status,
 )
@@ -114,28 +115,33 @@ class S6:
         once = (self._source(name) / "once").exists()
         self._run("s6-svc", "-o" if once else "-u", str(self._source(name)))
 
-    def down(self, name: str, *, timeout_s: float) -> None:
-        """Stop it; `timeout-kill` is how s6 knows when to kill it."""
-        (self._source(name) / "restarting").unlink(missing_ok=True)
-        timeout_ms = str(int(timeout_s * 1000))
-        self._run(
-            "s6-svc", "-wD", "-T", timeout_ms, "-d", str(self._source(name)), timeout_s=timeout_s
-        )
-        self._forget(name)
+    def down(self, programs: Patience) -> None:
+        """Stop them; `timeout-kill` is how s6 knows when to kill one."""
+        for name in programs:
+            (self._source(name) / "restarting").unlink(missing_ok=True)
+            self._run("s6-svc", "-d", str(self._source(name)))
+        for name, timeout_s in programs.items():
+            wait = ("-wD", "-T", str(int(timeout_s * 1000)))
+            self._run("s6-svc", *wait, "-d", str(self._source(name)), timeout_s=timeout_s)
+            self._forget(name)
 
-    def restart(self, name: str, *, timeout_s: float) -> None:
-        """One command, so that nobody is needed between the end and the start."""
-        before = self._status(name).pid
-        if before is None:
-            self.up(name)
-            return
-        self._forget(name)
-        (self._source(name) / "restarting").touch()
-        once = (self._source(name) / "once").exists()
-        self._run("s6-svc", "-do" if once else "-du", str(self._source(name)))
-        deadline = time.monotonic() + timeout_s
-        while self._status(name).pid == before and time.monotonic() < deadline:
-            time.sleep(0.02)
+    def restart(self, programs: Patience) -> None:
+        """One command each, so that nobody is needed between an end and the start."""
+        before = {name: status.pid for name, status in self.status(programs).items()}
+        for name, pid in before.items():
+            if pid is None:
+                self.up(name)
+                continue
+            self._forget(name)
+            (self._source(name) / "restarting").touch()
+            once = (self._source(name) / "once").exists()
+            self._run("s6-svc", "-do" if once else "-du", str(self._source(name)))
+        began = time.monotonic()
+        for name, pid in before.items():
+            while pid is not None and self._status(name).pid == pid:
+                if time.monotonic() >= began + programs[name]:
+                    break
+                time.sleep(0.02)
 
     def _forget(self, name: str) -> None:
         for each in ("ended", "too-often", "restarting", "supervise/death_tally"):

@@ -11,6 +11,7 @@ import shlex
 import shutil
 import socket
 import sys
+import time
 import xmlrpc.client
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -18,7 +19,14 @@ from pathlib import Path
 from typing import Any
 
 from appbundle.errors import AppbError
-from appbundle.services.embedded.control import LOG_BYTES, LOG_FILES, Ended, Program, Status
+from appbundle.services.embedded.control import (
+    LOG_BYTES,
+    LOG_FILES,
+    Ended,
+    Patience,
+    Program,
+    Status,
+)
 from appbundle.services.embedded.places import HOLDER, Places
 from appbundle.system import daemons, files
 
@@ -27,6 +35,7 @@ _EXITED, _FATAL = 100, 200
 _NO_SUCH, _ALREADY_STARTED, _NOT_RUNNING = 10, 60, 70
 _SCRIPT = 0o755
 _TIMEOUT_S = 60.0
+_POLL_S = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,27 +132,38 @@ class Supervisord:
             if fault.code != _ALREADY_STARTED:
                 raise
 
-    def down(self, name: str, *, timeout_s: float) -> None:
-        """Stop it; supervisord kills it after `stopwaitsecs`."""
-        try:
-            self._call("stopProcess", name, True, timeout_s=timeout_s)
-        except _FaultError as fault:
-            if fault.code not in (_NOT_RUNNING, _NO_SUCH):
-                raise
-        # Else it would still be said to have failed.
-        self._read_anew(name, always=True)
+    def down(self, programs: Patience) -> None:
+        """Stop them; supervisord kills one after `stopwaitsecs`."""
+        for name in programs:
+            try:
+                self._call("stopProcess", name, False)
+            except _FaultError as fault:
+                if fault.code not in (_NOT_RUNNING, _NO_SUCH):
+                    raise
+        self._wait_down(programs)
+        for name in programs:
+            # Else it would still be said to have failed.
+            self._read_anew(name, always=True)
 
-    def restart(self, name: str, *, timeout_s: float) -> None:
+    def _wait_down(self, programs: Patience) -> None:
+        began = time.monotonic()
+        while left := [name for name, each in self.status(programs).items() if each.pid]:
+            for name in left:
+                if time.monotonic() >= began + programs[name]:
+                    raise AppbError(f"{name} does not end", hint=f"see {self.places.logs}")
+            time.sleep(_POLL_S)
+
+    def restart(self, programs: Patience) -> None:
         """supervisord cannot do it in one step, so a process that nobody waits for does."""
         root = str(self.places.layout.root)
-        argv = [sys.executable, "-I", "-m", "appbundle.services.embedded.again"]
-        child = daemons.start(
-            [*argv, root, name, str(timeout_s)], self.places.environment(), log=os.devnull
-        )
+        argv = [sys.executable, "-I", "-m", "appbundle.services.embedded.again", root]
+        each = [f"{name}={timeout_s}" for name, timeout_s in programs.items()]
+        child = daemons.start([*argv, *each], self.places.environment(), log=os.devnull)
         _, status = os.waitpid(child, 0)
         if status:
             raise AppbError(
-                f"{name} could not be stopped and started", hint=f"see {self.places.logs}"
+                f"{', '.join(programs)} could not be stopped and started",
+                hint=f"see {self.places.logs}",
             )
 
     def _status(self, name: str, info: dict[str, Any]) -> Status:
