@@ -15,9 +15,13 @@ Digest = NewType("Digest", str)
 _APP_NAME = re.compile(r"(?=.{1,26}\Z)[a-z][a-z0-9]*(?:-[a-z0-9]+)*", re.ASCII)
 _VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+~_-]{0,62}", re.ASCII)
 _DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
-# Below /var/lib these are the node's own, and not an app's state.
-_RESERVED_APPS = frozenset({"appb", "appbundle"})
+# Below /var/lib this is the node's own, and not an app's state.
+_RESERVED_APPS = frozenset({"appbundle"})
 _RESERVED_VERSIONS = frozenset({"current"})
+
+OWN = AppName("appb")
+"""appb itself as an app: only files, because below /var/lib, /var/log and /run its name is taken by
+the embedded supervisor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +39,7 @@ def parse_app_name(text: str) -> AppName:
     """Check an app's name: lower-case words joined by single hyphens, at most 26 characters.
 
     Raises:
-        UsageError: It is not such a name, or is a reserved one (`appb`, `appbundle`).
+        UsageError: It is not such a name, or is a reserved one (`appbundle`).
     """
     if not is_app_name(text):
         raise UsageError(

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from appbundle import names
 from appbundle.errors import UsageError
 
-APPS = ["a", "nova-api", "x2", "a-1-b", "a" * 26]
+APPS = ["a", "appb", "nova-api", "x2", "a-1-b", "a" * 26]
 NO_APPS = [
     "",
     "A",
@@ -25,7 +25,6 @@ NO_APPS = [
     "a" * 27,
     "a\n",
     "é",
-    "appb",
     "appbundle",
 ]
 VERSIONS = ["1", "34.0.0", "1.0~rc1+b2_x-y", "v" * 63, "currently"]

@@ -1,13 +1,16 @@
 """The footprint: every path of a bundle in a text file that is committed beside the recipe.
 
 One line an entry, sorted by path: kind (`d`, `f`, `x` for an executable file, `l`), a space, the
-path, and for a link ` -> ` and its target. Byte code is left out: it follows from its source.
+path, and for a link ` -> ` and its target. Byte code is left out: it follows from its source. So is
+what the recipe calls unlisted: files that come and go with commits of their own.
 As CRUX does with its ports, a build whose result has other entries fails with the list of them.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from appbundle.build.encode import Tables
+from appbundle.build.globs import compile_globs
 from appbundle.errors import BuildError
 from appbundle.system.files import write_durably
 
@@ -18,13 +21,19 @@ _HEADER = (
 _CACHE = "__pycache__"
 
 
-def render(tables: Tables) -> str:
-    """Write a tree's footprint."""
+def render(tables: Tables, unlisted: Iterable[str] = ()) -> str:
+    """Write a tree's footprint, without paths that match a pattern of `unlisted`."""
+    is_unlisted = compile_globs(unlisted)
     lines = [(path, f"d {path}/") for path in tables.directories]
     for file in tables.files:
         lines.append((file.path, f"{'x' if file.executable else 'f'} {file.path}"))
     lines += [(link.path, f"l {link.path} -> {link.target}") for link in tables.links]
-    return _HEADER + "".join(f"{line}\n" for path, line in sorted(lines) if not _is_byte_code(path))
+    listed = [
+        f"{line}\n"
+        for path, line in sorted(lines)
+        if not (_is_byte_code(path) or is_unlisted(path))
+    ]
+    return _HEADER + "".join(listed)
 
 
 def _is_byte_code(path: str) -> bool:
@@ -55,13 +64,14 @@ def read(file: Path) -> str | None:
         return None
 
 
-def check(file: Path, tables: Tables, *, update: bool) -> bool:
+def check(file: Path, tables: Tables, *, update: bool, unlisted: Iterable[str] = ()) -> bool:
     """Compare a tree with the committed footprint; write it if there is none or it is wanted.
 
     Args:
         file: The footprint.
         tables: Of the tree.
         update: Accept what is found.
+        unlisted: Patterns of paths that it leaves out.
 
     Returns:
         Whether the file was written.
@@ -69,7 +79,7 @@ def check(file: Path, tables: Tables, *, update: bool) -> bool:
     Raises:
         BuildError: With every entry that is new or gone.
     """
-    found = render(tables)
+    found = render(tables, unlisted)
     expected = read(file)
     update = update or expected is None
     differences = compare(expected or "", found)

@@ -52,6 +52,7 @@ class _Common(
     rollback: tuple[Rollback, ...] = ()
     outward: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    unlisted: tuple[str, ...] = ()
     mount_points: tuple[str, ...] = ()
     sources: tuple[dict[str, Any], ...] = ()
     defaults: dict[str, dict[str, Any]] = {}
@@ -117,6 +118,7 @@ class Recipe:
         rollback: What going back from this release means.
         outward: Paths of links that may point out of the bundle.
         exclude: Patterns of paths that are left out.
+        unlisted: Patterns of paths that the footprint leaves out.
         mount_points: Directories that the tree must have, the standard ones among them.
         sources: In the order in which they fill the tree.
         footprint: The file that lists what the tree should hold.
@@ -140,6 +142,7 @@ class Recipe:
     rollback: tuple[Rollback, ...]
     outward: tuple[str, ...]
     exclude: tuple[str, ...]
+    unlisted: tuple[str, ...]
     mount_points: tuple[str, ...]
     sources: tuple[Request, ...]
     footprint: Path
@@ -277,6 +280,7 @@ def _merge(
         rollback=chosen.rollback or document.rollback,
         outward=_union(document.outward, chosen.outward),
         exclude=_union(document.exclude, chosen.exclude),
+        unlisted=_union(document.unlisted, chosen.unlisted),
         mount_points=_mount_points(name, (*document.mount_points, *chosen.mount_points)),
         sources=tuple(
             Request(kind=table.get("kind", ""), table=table, source=decode_source(table, place=at))

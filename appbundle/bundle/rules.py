@@ -18,7 +18,7 @@ from appbundle.bundle.statement import RELEASE_LIMIT
 from appbundle.bundle.text import is_harmless
 from appbundle.errors import ManifestError, UsageError
 from appbundle.layout import BUNDLE_DIR
-from appbundle.names import escape, parse_app_name, parse_version
+from appbundle.names import OWN, escape, parse_app_name, parse_version
 
 MAX_ENTRIES = 250_000
 MAX_DEPTH = 64
@@ -119,6 +119,9 @@ def _check_description(manifest: Manifest) -> None:
         raise _refuse("the release is not a number from 0 to 2^53", str(manifest.release))
     if not 0 <= manifest.created <= MAX_CREATED:
         raise _refuse("the time of creation is out of range", str(manifest.created))
+    acts = (manifest.run, manifest.services, manifest.settings, manifest.tasks, manifest.rollback)
+    if manifest.name == OWN and any(acts):
+        raise _refuse("appb itself has nothing to run, to set or to migrate", manifest.name)
     for text in (manifest.summary, manifest.licence, manifest.homepage, manifest.source):
         if len(text) > 1000 or not is_harmless(text):
             raise _refuse("a description is too long or has control characters", text)

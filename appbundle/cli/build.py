@@ -9,7 +9,7 @@ import click
 from appbundle.cli.passphrase import ask
 from appbundle.cli.session import Session
 from appbundle.cli.words import size
-from appbundle.errors import UsageError
+from appbundle.errors import UnsupportedError, UsageError
 
 _DEFAULT_LEVEL = 12
 _MAX_EPOCH = 8**11 - 1
@@ -83,8 +83,14 @@ def build_command(
       appb build bundles/hello
       appb build bundles/nova-api --key ~/.ssh/id_ed25519 --previous nova-api-33.0.2.bundle
     """
-    from appbundle.build.collect import find_cache
-    from appbundle.flows import build, sign
+    try:
+        from appbundle.build.collect import find_cache
+        from appbundle.flows import build, sign
+    except ModuleNotFoundError as error:
+        raise UnsupportedError(
+            f"this appb cannot build: {error.name} is missing",
+            hint="install it by pip, as appbundle[build], on the machine that shall build",
+        ) from error
 
     signer = sign.open_signer(key, ask) if key else None
     done = build.build(

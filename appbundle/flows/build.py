@@ -291,9 +291,11 @@ def _check_footprint(
 ) -> None:
     expected = footprint.read(what.footprint)
     if moved_on and expected is not None and not options.update_footprint:
-        for line in footprint.compare(expected, footprint.render(tables)):
+        for line in footprint.compare(expected, footprint.render(tables, what.unlisted)):
             context.report.note(f"{what.footprint.name}: {line}")
-    elif footprint.check(what.footprint, tables, update=options.update_footprint):
+    elif footprint.check(
+        what.footprint, tables, update=options.update_footprint, unlisted=what.unlisted
+    ):
         context.report.note(f"wrote {what.footprint}; commit it with the recipe")
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-
 from appbundle.bundle.services import Service
 from appbundle.errors import ConflictError
 from appbundle.flows import configuration
 from appbundle.flows.context import Context
 from appbundle.layout import Layout
+from appbundle.services import own
 from appbundle.services.model import Key
 from appbundle.store import generations
 from appbundle.store.generations import Generation
@@ -21,7 +20,8 @@ _TURN_S = 24 * 3600
 def resume_command(layout: Layout) -> list[str]:
     """The command line of `switch --resume`, for timers and at boot; it waits for its turn."""
     return [
-        *(sys.executable, "-I", "-m", "appbundle", f"--root={layout.root}"),
+        *own.lasting_command(layout),
+        f"--root={layout.root}",
         *(f"--lock-timeout={_TURN_S}", "switch", "--resume"),
     ]
 

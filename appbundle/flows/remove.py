@@ -10,7 +10,7 @@ from appbundle.errors import ConflictError, CorruptError, NotFoundError
 from appbundle.flows import switch
 from appbundle.flows.context import Context
 from appbundle.layout import Layout
-from appbundle.names import AppName, BundleRef, Version
+from appbundle.names import OWN, AppName, BundleRef, Version
 from appbundle.store import (
     generations,
     listed,
@@ -138,6 +138,11 @@ def _going(layout: Layout, ref: BundleRef, *, purge: bool) -> set[Key]:
         raise ConflictError(
             "--purge removes an app's state, which all its versions share",
             hint=f"appb remove {ref.name} --purge",
+        )
+    if ref.name == OWN and purge:
+        raise ConflictError(
+            f"{OWN} itself has no state; /var/lib/{OWN} is that of appb supervise",
+            hint=f"appb remove {OWN}",
         )
     if ref.version is None and not on_disk and purge and state.exists(layout, ref.name):
         return set()

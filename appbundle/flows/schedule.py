@@ -1,11 +1,10 @@
 """`appb upgrade --schedule`: upgrades that a node makes by itself."""
 
-import sys
 from collections.abc import Sequence
 
 from appbundle.errors import UnsupportedError
 from appbundle.flows.context import Context
-from appbundle.services import choose
+from appbundle.services import choose, own
 from appbundle.services.systemd import Systemd
 
 
@@ -20,8 +19,7 @@ def schedule(context: Context, calendar: Sequence[str], *, window_s: int) -> Non
         UsageError: That is no such time.
         UnsupportedError: No systemd runs here.
     """
-    root = f"--root={context.layout.root}"
-    command = [sys.executable, "-I", "-m", "appbundle", root, "upgrade"]
+    command = [*own.lasting_command(context.layout), f"--root={context.layout.root}", "upgrade"]
     _systemd(context).schedule(command, calendar, window_s=window_s)
 
 

@@ -35,6 +35,19 @@ def test_footprint_lists_all_but_byte_code(tree: Path) -> None:
     ]
 
 
+def test_what_is_unlisted_may_come_and_go(tree: Path, tmp_path: Path) -> None:
+    """Entries that match such a pattern are neither written nor compared; others still are."""
+    file = tmp_path / "footprint"
+    assert footprint.check(file, scan(tree), update=False, unlisted=["lib/**"])
+    assert "lib/one.py" not in file.read_text()
+    (tree / "lib/three.py").write_bytes(b"")
+    assert not footprint.check(file, scan(tree), update=False, unlisted=["lib/**"])
+    (tree / "bin/three").write_bytes(b"")
+    with pytest.raises(BuildError) as caught:
+        footprint.check(file, scan(tree), update=False, unlisted=["lib/**"])
+    assert caught.value.issues == ("+ f bin/three",)
+
+
 def test_first_build_writes_the_footprint(tree: Path, tmp_path: Path) -> None:
     """Without a footprint there is nothing to compare with: it is made, to be committed."""
     file = tmp_path / "footprint"

@@ -8,6 +8,7 @@ import pytest
 from appbundle.bundle.manifest import File, Frame, Link, Manifest, Requires, Run
 from appbundle.bundle.payload import cut, measure
 from appbundle.bundle.rules import encode_manifest, link_leaves, read_manifest
+from appbundle.bundle.settings import Setting
 from appbundle.errors import ManifestError
 from appbundle.names import Digest
 
@@ -60,6 +61,9 @@ def test_equal_manifests_have_equal_bytes() -> None:
     ("changes", "rule"),
     [
         ({"name": "Web"}, "not an app's name"),
+        ({"name": "appbundle"}, "not an app's name"),
+        ({"name": "appb", "run": Run(argv=("/bin/web",))}, "appb itself"),
+        ({"name": "appb", "settings": (Setting(name="port"),)}, "appb itself"),
         ({"version": "../1"}, "not a version"),
         ({"release": -1}, "release"),
         ({"created": -1}, "time of creation"),

@@ -17,6 +17,9 @@ DOCS = REPOSITORY / "docs"
 COMMAND_PAGES = sorted((DOCS / "commands").glob("*.md"))
 EVERY = [*PAGES, *COMMAND_PAGES, REPOSITORY / "CONTRIBUTING.md", REPOSITORY / "CHANGELOG.md"]
 
+ELSEWHERE = ("demo", "booted", "machine")
+"""Marks of blocks that something else runs; tests/docs/console.py says what."""
+
 _CALL = re.compile(r"^\s*(?:\$ )?(?:sudo |[A-Z_]+=\S+ |.*\| )*appb\s", re.MULTILINE)
 _LINK = re.compile(r"(?<!\!)\[[^\]]+\]\(([^)\s]+)\)")
 _TEST = re.compile(r"`(tests/[\w/]+\.py)(?:::(\w+))?`")
@@ -49,9 +52,7 @@ def test_no_example_is_left_out() -> None:
 def not_run(page: str) -> Iterator[console.Block]:
     """Blocks that call appb and that nobody runs."""
     for block in console.blocks(page):
-        if not (block.is_run or block.mark in ("demo", "booted")) and _CALL.search(
-            "\n".join(block.lines)
-        ):
+        if not (block.is_run or block.mark in ELSEWHERE) and _CALL.search("\n".join(block.lines)):
             yield block
 
 

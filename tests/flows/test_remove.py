@@ -11,7 +11,7 @@ import pytest
 from appbundle.errors import AppbError, ConflictError, NotFoundError
 from appbundle.flows import remove as removing
 from appbundle.flows import switch as switching
-from appbundle.names import AppName, parse_ref
+from appbundle.names import OWN, AppName, parse_ref
 from appbundle.store import generations
 from tests.bundles import picture
 from tests.crash.support import DAY_S, NOW, Node, hello, make_bundle, new_node
@@ -132,6 +132,18 @@ def test_one_version_has_no_state_of_its_own(five: Node) -> None:
     """--purge with a version is refused: the other versions need the state."""
     with pytest.raises(ConflictError, match="share"):
         five.remove("hello@1.0", purge=True)
+
+
+def test_appb_itself_has_no_state_to_purge(node: Node, bundle: Bundle) -> None:
+    """What is at its place is the supervisor's, and stays."""
+    state = node.layout.state(OWN) / "disabled"
+    state.parent.mkdir(parents=True)
+    state.touch()
+    node.install(bundle("appb", 1))
+    with pytest.raises(ConflictError):
+        node.remove("appb", purge=True)
+    node.remove("appb")
+    assert state.exists()
 
 
 def test_pin_holds_until_it_is_taken_away(five: Node) -> None:

@@ -15,11 +15,10 @@ from pathlib import Path
 from appbundle.build.sources.base import Site
 from appbundle.build.sources.chroot import INSIDE, Chroot
 from appbundle.errors import UnsupportedError
-from appbundle.system import process
+from appbundle.system import certificates, process
 
 TIMEOUT_S = 3600
 _CONFIG_TIMEOUT_S = 60
-_CERTIFICATES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt")
 _SHARED = ("pip", "in", "out", "tools", "code")
 _TRUST = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 # What would change where or how packages are put in place; only where they come from is the host's.
@@ -196,7 +195,7 @@ def _unquote(text: str) -> str:
 def _trust(environment: Mapping[str, str]) -> dict[str, str]:
     """Which certificates to trust: as in the environment, else as the host does."""
     found = {name: environment[name] for name in _TRUST if name in environment}
-    there = [path for path in _CERTIFICATES if os.path.exists(path)]
+    there = [path for path in certificates.BUNDLES if os.path.exists(path)]
     return {"SSL_CERT_FILE": there[0], **found} if there else found
 
 

@@ -22,6 +22,7 @@ from urllib3.util import Timeout, Url, parse_url
 
 from appbundle.errors import CorruptError, UnreachableError
 from appbundle.names import escape
+from appbundle.system import certificates
 
 MAX_REDIRECTS = 5
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -417,7 +418,8 @@ class _PublicSecurePool(urllib3.HTTPSConnectionPool):
 
 def _new_pool(scheme: str, *, public_only: bool) -> urllib3.PoolManager:
     # Reading all certificates takes a while; who speaks no TLS does not wait for it.
-    context = ssl.create_default_context() if scheme == _SECURE else None
+    is_secure = scheme == _SECURE
+    context = ssl.create_default_context(cafile=certificates.find()) if is_secure else None
     manager = urllib3.PoolManager(maxsize=_MAX_CONNECTIONS, ssl_context=context)
     manager.pool_classes_by_scheme = (
         {_PLAIN: _PublicPool, _SECURE: _PublicSecurePool}

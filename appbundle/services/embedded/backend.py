@@ -17,19 +17,17 @@ from appbundle.bundle.tasks import Task
 from appbundle.errors import AppbError, ServiceFailedError, UnsupportedError, joined
 from appbundle.layout import Layout
 from appbundle.names import AppName
-from appbundle.services import holder, users
+from appbundle.services import holder, own, users
 from appbundle.services.embedded import calendar, definitions, processes
 from appbundle.services.embedded.control import Control, Ended, Patience, Program, Status
 from appbundle.services.embedded.definitions import Defined, Definitions
 from appbundle.services.embedded.node import control_of, is_supervised, start_detached
-from appbundle.services.embedded.places import APPB, Places, line_of, name_of
+from appbundle.services.embedded.places import Places, line_of, name_of
 from appbundle.services.model import ABSENT, Declared, Instance, Key, Seen, State, Wanted
 from appbundle.services.running import renew, source_of_root
 from appbundle.system import files, process
 
 READY_FD = 3
-RESERVED = "appb"
-"""No service runs of an app of this name: its directories would be those of the supervisor."""
 
 _POLL_S = 0.02
 _PATIENCE_S = 15.0
@@ -43,11 +41,9 @@ class Embedded:
 
     Args:
         layout: The node.
-        appb: How to call appb, without `--root` and what follows.
     """
 
     layout: Layout
-    appb: tuple[str, ...] = APPB
 
     @property
     def places(self) -> Places:
@@ -73,7 +69,7 @@ class Embedded:
                 f"nobody keeps the services below {self.layout.root} running",
                 hint=f"start it, and leave it running: appb --root {self.layout.root} supervise",
             )
-        start_detached(self.places, self.appb, ready=lambda: self.is_running)
+        start_detached(self.places, ready=lambda: self.is_running)
 
     @property
     def _control(self) -> Control:
@@ -82,17 +78,17 @@ class Embedded:
     # What exists
 
     def check(self, wanted: Sequence[Wanted]) -> None:
-        """Refuse a calendar event or a name that this supervisor cannot have."""
+        """Refuse a calendar event that this supervisor cannot have."""
         for each in wanted:
             for service in each.services:
-                _check(each, service)
+                _check(service)
 
     def define(self, wanted: Sequence[Wanted]) -> None:
         """Tell the supervisor and the holder of these services; others end and are forgotten."""
         lasting: Definitions = {}
         for each in wanted:
             for service in each.services:
-                _check(each, service)
+                _check(service)
                 found = Defined(app=each.app, service=service)
                 lasting[found.instance] = found
         if not lasting and not self.is_running:
@@ -123,8 +119,8 @@ class Embedded:
 
     def define_next(self, *declared: Declared, shared: bool) -> None:
         """Let second instances exist, which are never started at boot."""
-        for each in declared:
-            _check(*each)
+        for _, service in declared:
+            _check(service)
         self.ensure_running()
         seconds = [_second(wanted, service, shared=shared) for wanted, service in declared]
         for second in seconds:
@@ -148,7 +144,7 @@ class Embedded:
 
     def _program(self, each: Defined) -> Program:
         service = each.service
-        words = [*self.appb, "--root", str(self.layout.root), "run"]
+        words = [*own.lasting_command(self.layout), "--root", str(self.layout.root), "run"]
         if each.version:
             words += ["--next", "--generation", str(each.generation)]
             words.append(f"{each.app}@{each.version}/{service.name}")
@@ -266,7 +262,11 @@ class Embedded:
         words = ["--root", str(self.layout.root), "run", "--generation", str(wanted.generation)]
         try:
             process.run(
-                [*self.appb, *words, f"{wanted.app}@{wanted.version}/{TASK}{task.when}"],
+                [
+                    *own.lasting_command(self.layout),
+                    *words,
+                    f"{wanted.app}@{wanted.version}/{TASK}{task.when}",
+                ],
                 environment=process.basic_environment(os.environ),
                 timeout_s=task.timeout_s,
                 title=f"task {task.when} of {wanted.app} {wanted.version}",
@@ -383,12 +383,7 @@ def _patience(defined: Definitions) -> Patience:
     return {name_of(instance): _stop_s(each.service) for instance, each in defined.items()}
 
 
-def _check(wanted: Wanted, service: Service) -> None:
-    if wanted.app == RESERVED:
-        raise UnsupportedError(
-            f"no service of an app called {RESERVED} runs under the embedded supervisor",
-            hint="its directories would be those of the supervisor; give the app another name",
-        )
+def _check(service: Service) -> None:
     if service.every:
         calendar.parse(service.every)
 

@@ -26,7 +26,7 @@ from appbundle.services.embedded import definitions, node
 from appbundle.services.embedded.backend import Embedded
 from appbundle.services.embedded.control import Control, Program
 from appbundle.services.embedded.definitions import Defined, Definitions
-from appbundle.services.embedded.places import APPB, HOLDER, Places, line_of
+from appbundle.services.embedded.places import HOLDER, Places, line_of
 from appbundle.services.model import Instance, Key, Wanted
 from appbundle.services.plan import Levels
 from appbundle.system import daemons, process, signals
@@ -45,7 +45,6 @@ def supervise(
     wanted: Callable[[], Sequence[Wanted]],
     *,
     kind: str = "",
-    appb: tuple[str, ...] = APPB,
 ) -> None:
     """Keep a node's services running until a signal ends it.
 
@@ -53,7 +52,6 @@ def supervise(
         layout: The node.
         wanted: Gives the apps of what is its current generation then.
         kind: Which supervisor, "" for what there is.
-        appb: How to call appb, without `--root` and what follows.
 
     Raises:
         LockedError: Another one does so already.
@@ -65,7 +63,7 @@ def supervise(
     places.make()
     lock_fd = _lock(places)
     try:
-        _Foreground(Embedded(layout, appb), places, control, wanted).run()
+        _Foreground(Embedded(layout), places, control, wanted).run()
     finally:
         places.definitions.unlink(missing_ok=True)
         os.close(lock_fd)

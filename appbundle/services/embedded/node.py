@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 
 from appbundle.errors import ServiceFailedError, UnsupportedError
+from appbundle.services import own
 from appbundle.services.embedded import s6
 from appbundle.services.embedded.control import Control
 from appbundle.services.embedded.places import Places
@@ -74,7 +75,7 @@ def control_of(places: Places) -> Control:
     return make_control(places, kind_of(places))
 
 
-def start_detached(places: Places, appb: tuple[str, ...], *, ready: Callable[[], bool]) -> None:
+def start_detached(places: Places, *, ready: Callable[[], bool]) -> None:
     """Start `appb supervise` for good, and wait until it takes commands.
 
     Raises:
@@ -82,6 +83,7 @@ def start_detached(places: Places, appb: tuple[str, ...], *, ready: Callable[[],
     """
     places.make()
     log = places.logs / "supervise.log"
+    appb = own.lasting_command(places.layout)
     argv = [*appb, "--root", str(places.layout.root), "supervise"]
     environment = process.basic_environment(os.environ)
     child = daemons.start(argv, environment, log=str(log))

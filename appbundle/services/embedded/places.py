@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +13,6 @@ from appbundle.system import files, process
 
 MARK = "APPB_SUPERVISED"
 """A variable of everything that the supervisor starts, but not of services; names the root."""
-APPB = (sys.executable, "-I", "-m", "appbundle")
 HOLDER = "holder"
 """Our own service; the names of all others have a dot."""
 
