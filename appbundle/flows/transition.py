@@ -10,10 +10,12 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 from appbundle.bundle.services import Service
 from appbundle.errors import (
     AppbError,
+    ConflictError,
     NoSpaceError,
     RevertFailedError,
     UnhealthyError,
@@ -113,6 +115,7 @@ class _Transition:
         self._look_back()
         seen = self._observe()
         steps = self._plan(seen)
+        self._refuse_masked(steps, seen)
         self._tell(steps)
         self._intended = tuple(sorted(_name(key) for key in self._running(seen, steps)))
         restoring = self.tasks.going_back
@@ -286,6 +289,9 @@ class _Transition:
             intended=[plan.reference(name) for name in self._intended],
             moved=self._moved,
             redeclared=self._redeclared,
+            unshared=self.backend.unshared(
+                [key for key in self._overlapping if seen[Instance(key)].is_up]
+            ),
             reverting=reverting,
         )
 
@@ -296,6 +302,27 @@ class _Transition:
             is_meant = key in self._services and self._services[key][1].kind == "long"
             if (is_meant and key not in stopped) or seen.get(Instance(key), ABSENT).is_up:
                 yield key
+
+    @property
+    def _overlapping(self) -> Iterator[Key]:
+        found = self._services.items()
+        return (key for key, (_, each) in found if each.change == "overlap" and each.sockets)
+
+    def _refuse_masked(self, steps: Plan, seen: Mapping[Instance, Seen]) -> None:
+        """Say that a service cannot follow, before anything has changed.
+
+        Raises:
+            ConflictError: An administrator lets nobody start it.
+        """
+        for step in chain.from_iterable(steps.after):
+            if isinstance(step, plan.Start | plan.Restart) and seen[Instance(step.key)].masked:
+                error = ConflictError(
+                    f"{step.key} is masked, so nobody can start it",
+                    kept=self._kept("runs on as before"),
+                    hint="systemctl unmask, or systemctl stop: what is stopped stays so",
+                )
+                self._remember(error)
+                raise error
 
     def _tell(self, steps: Plan) -> None:
         for key in steps.stay_stopped:

@@ -58,6 +58,7 @@ class Seen:
         generation: Whose configuration the process has, or None if it has none of its own.
         memory_bytes: What it holds, or None if nobody knows.
         enabled: Whether it is started at boot.
+        masked: Whether an administrator lets nobody start it.
     """
 
     state: State
@@ -68,6 +69,7 @@ class Seen:
     generation: int | None = None
     memory_bytes: int | None = None
     enabled: bool = False
+    masked: bool = False
 
     @property
     def is_up(self) -> bool:
@@ -133,6 +135,9 @@ class Backend(Protocol):
 
     def observe(self, instances: Collection[Instance]) -> Mapping[Instance, Seen]:
         """Look at instances; absent ones are told as such."""
+
+    def unshared(self, keys: Collection[Key]) -> Collection[Key]:
+        """Those whose sockets nobody holds but they themselves, so that nobody can share them."""
 
     def start(self, *instances: Instance) -> None:
         """Start them and wait until all are ready; no error for one that runs already."""

@@ -107,6 +107,7 @@ def make(
     intended: Collection[Key] = (),
     moved: Collection[Key] = (),
     redeclared: Collection[Key] = (),
+    unshared: Collection[Key] = (),
     reverting: bool = False,
 ) -> Plan:
     """Plan how a node comes to run what a generation wants.
@@ -123,6 +124,7 @@ def make(
             shared, so what listens there ends first.
         redeclared: Services whose command, environment or secrets differ from before: no signal
             changes those of a process.
+        unshared: Services whose sockets no second instance can have.
         reverting: On the way back: no second instances, for the new version is not to be had.
 
     Returns:
@@ -163,7 +165,7 @@ def make(
         elif _can_reload(app, service, now) and key not in redeclared:
             steps += [Reload(key)]
         else:
-            if service.change == "overlap" and not reverting and not beside:
+            if service.change == "overlap" and key not in unshared and not (reverting or beside):
                 before[key] = [StartNext(key)]
             steps += [Restart(key)]
         steps += [StopNext(key)] if beside or key in before else []

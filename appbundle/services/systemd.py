@@ -69,7 +69,8 @@ class Systemd:
             for name in units.names(each.app, each.services):
                 for directory in _OTHERS:
                     path = self.layout.root / directory / name
-                    if os.path.lexists(path):
+                    # Who masks a unit of ours takes no name away.
+                    if os.path.lexists(path) and os.path.realpath(path) != os.devnull:
                         raise _taken(name, path)
                 path = self._directory / name
                 if path.exists() and not _is_ours(path):
@@ -189,23 +190,37 @@ class Systemd:
         )
         found: dict[Instance, Seen] = dict.fromkeys(instances, ABSENT)
         for paragraph in shown.strip().split("\n\n"):
-            values = dict(line.partition("=")[::2] for line in paragraph.splitlines())
+            values = _properties(paragraph)
             instance = names.get(values.get("Id", ""))
             if instance is not None:
                 found[instance] = _seen(instance, values)
         return found
 
+    def unshared(self, keys: Collection[Key]) -> Collection[Key]:
+        """Those that were masked while they ran: no unit needed their sockets then."""
+        services = {key: self._sockets(units.unit_name(*key)) for key in keys}
+        names = [name for sockets in services.values() for name in sockets]
+        if not names or not self.is_live:
+            return ()
+        shown = self._systemctl("show", "--property=Id,ActiveState", "--", *names)
+        properties = (_properties(each) for each in shown.strip().split("\n\n"))
+        open_ones = {each["Id"] for each in properties if each["ActiveState"] == "active"}
+        return [key for key, sockets in services.items() if not open_ones.issuperset(sockets)]
+
     def start(self, *instances: Instance) -> None:
         """Start them and wait until systemd calls them started."""
-        self._act("start", instances)
+        seen = self.observe(instances)
+        # If one waits to be started again, a start counts twice against its limit; and it waits.
+        failed = [each for each in instances if seen[each].state is State.FAILED]
+        self._act(restart=failed, start=[each for each in instances if each not in failed])
 
     def stop(self, *instances: Instance) -> None:
         """Stop them with their sockets and wait until they have ended."""
-        self._act("stop", instances)
+        self._act(stop=instances)
 
     def restart(self, *instances: Instance) -> None:
         """Let systemd stop and start them; their sockets stay."""
-        self._act("restart", instances)
+        self._act(restart=instances)
 
     def reload(self, instance: Instance, wanted: Wanted | None = None) -> None:
         """Show it what was rendered, and send it its reload signal."""
@@ -363,9 +378,18 @@ class Systemd:
             if _belongs(path, service)
         )
 
-    def _act(self, verb: str, instances: Sequence[Instance]) -> None:
-        if not instances:
-            return
+    def _act(self, **instances_by_verb: Sequence[Instance]) -> None:
+        errors = [
+            error
+            for verb, instances in instances_by_verb.items()
+            if instances
+            for error in self._try(verb, instances)
+        ]
+        if errors:
+            raise joined(errors)
+
+    def _try(self, verb: str, instances: Sequence[Instance]) -> list[AppbError]:
+        """Do it to all; gives what went wrong."""
         names = list(map(_unit, instances))
         sockets = self._sockets(*names)
         if verb == "stop":
@@ -378,8 +402,8 @@ class Systemd:
         try:
             self._systemctl(verb, "--", *names)
         except process.ProgramError as error:
-            if errors := list(self._failures(verb, instances, error)):
-                raise joined(errors) from error
+            return list(self._failures(verb, instances, error))
+        return []
 
     def _failures(
         self, verb: str, instances: Sequence[Instance], error: process.ProgramError
@@ -473,6 +497,10 @@ def _belongs(path: Path, service: str) -> bool:
     return f"\nService={service}\n" in path.read_text()
 
 
+def _properties(shown: str) -> dict[str, str]:
+    return dict(line.partition("=")[::2] for line in shown.splitlines())
+
+
 def _seen(instance: Instance, values: Mapping[str, str]) -> Seen:
     state = _STATES.get(values.get("ActiveState", ""), State.STOPPED)
     if values.get("LoadState") == "not-found" and state in (State.STOPPED, State.FAILED):
@@ -494,6 +522,7 @@ def _seen(instance: Instance, values: Mapping[str, str]) -> Seen:
         generation=root.generation if root else None,
         memory_bytes=_number(values.get("MemoryCurrent", "")),
         enabled=values.get("UnitFileState") in ("enabled", "enabled-runtime"),
+        masked=values.get("LoadState") == "masked",
     )
 
 

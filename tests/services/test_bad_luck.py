@@ -7,7 +7,8 @@ import pytest
 
 from appbundle.bundle.services import Health
 from tests.services.apps import web
-from tests.services.conftest import Fleet
+from tests.services.booted import wait_until
+from tests.services.conftest import Fleet, on_every_systemd
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
 
@@ -18,10 +19,6 @@ TROUBLES = {
         f"mkdir -p {_DROP_IN} && printf '[Service]\\nType=nonsense\\nExecStart=\\n' "
         f"> {_DROP_IN}/bad.conf && systemctl daemon-reload",
         f"rm {_DROP_IN}/bad.conf && systemctl daemon-reload",
-    ),
-    "masked": (
-        "systemctl mask --runtime web.service",
-        "systemctl unmask --runtime web.service",
     ),
 }
 
@@ -91,6 +88,77 @@ def test_systemd_refuses_a_unit(fleet: Fleet, trouble: str) -> None:
     assert said.status in (30, 31), said
     assert all(said.document["error"].values()), said
     if said.status == 31:
+        fleet.node.appb("switch", "--resume")
+    fleet.node.appb("switch", "web@2.0")
+    assert fleet.get() == "web 2.0"
+
+
+@pytest.mark.parametrize("change", ["overlap", "restart"])
+@on_every_systemd
+def test_masked_service(fleet: Fleet, change: str) -> None:
+    """It cannot follow, and is told so at once; unmasked it follows, and stopped it stays so."""
+    prepare(fleet, change)
+    fleet.node.systemctl("mask", "web.service")
+    said = fleet.node.appb("--json", "switch", "web@2.0", check=False)
+    assert said.document["error"]["what"] == "web is masked, so nobody can start it", said
+    assert fleet.get() == "web 1.0"
+    fleet.node.systemctl("unmask", "web.service")
+    fleet.node.appb("switch", "web@2.0")
+    assert fleet.get() == "web 2.0"
+    fleet.node.systemctl("mask", "--now", "web.service")
+    fleet.node.appb("switch", "web@1.0")
+    assert fleet.get() == ""
+    said = fleet.node.appb("--json", "start", "web", check=False)
+    assert "web.service is masked" in said.document["error"]["what"], said
+    fleet.node.systemctl("unmask", "web.service")
+    fleet.node.appb("start", "web")
+    assert fleet.get() == "web 1.0"
+
+
+@pytest.mark.parametrize("when", ["before", "during"])
+def test_start_limit(fleet: Fleet, when: str) -> None:
+    """A service that was started too often, before a switch or in it, starts again."""
+    fleet.install(web(change="restart"))
+    drop_in = (
+        f"mkdir {_DROP_IN} && printf '[Unit]\\nStartLimitBurst=1\\nStartLimitIntervalSec=1h\\n'"
+    )
+    fleet.node.run("sh", "-c", f"{drop_in} > {_DROP_IN}/once.conf", check=True)
+    fleet.node.systemctl("daemon-reload")
+    if when == "before":
+        killing = "systemctl kill --signal=KILL web.service; systemctl is-failed web.service"
+        assert wait_until(lambda: fleet.node.run("sh", "-c", killing).status == 0)
+        fleet.install(web(change="restart"), version="2.0", release=2)
+        assert fleet.get() == "web 2.0"
+        return
+    said = fleet.install(web(change="restart"), version="2.0", release=2, mode="exit", check=False)
+    assert said.status == 30, said
+    assert fleet.get() == "web 1.0"
+
+
+@pytest.mark.parametrize("hangs", ["once", "always"])
+def test_daemon_reload_that_hangs(fleet: Fleet, hangs: str) -> None:
+    """It is given up: 1.0 runs, also if nothing can be loaded any more; later the switch works."""
+    prepare(fleet)
+    place = fleet.node.root / "usr/lib/systemd/system-generators/appb-test"
+    ends = "" if hangs == "always" else "rm /run/appb-test\n"
+    place.write_text(f"#!/bin/sh\n[ -e /run/appb-test ] || exit 0\n{ends}sleep 6\n")
+    place.chmod(0o755)
+    fleet.node.run("touch", "/run/appb-test", check=True)
+    impatient = """
+import sys
+from appbundle import __main__ as appb
+from appbundle.services import systemd
+
+systemd._RELOAD_TIMEOUT_S = 2
+sys.exit(appb.main())
+"""
+    words = (fleet.node.python, "-c", impatient, "--json", "switch", "web@2.0")
+    said = fleet.node.run(*words)
+    place.unlink()
+    assert said.status == (30 if hangs == "once" else 31), said
+    assert "systemctl took longer than 2 s" in said.document["error"]["what"]
+    assert fleet.get() == "web 1.0"
+    if hangs == "always":
         fleet.node.appb("switch", "--resume")
     fleet.node.appb("switch", "web@2.0")
     assert fleet.get() == "web 2.0"

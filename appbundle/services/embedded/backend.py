@@ -183,6 +183,10 @@ class Embedded:
             found[instance] = replace(seen, enabled=is_enabled)
         return found
 
+    def unshared(self, keys: Collection[Key]) -> Collection[Key]:
+        """None: the holder has them."""
+        return ()
+
     def start(self, *instances: Instance) -> None:
         """Open their sockets, start them, and wait until all are ready."""
         found = self._find(instances)
