@@ -2,7 +2,7 @@
 
 import click
 
-from appbundle.cli import complete
+from appbundle.cli import complete, shapes
 from appbundle.cli.session import Session, table
 from appbundle.cli.words import size
 from appbundle.flows.describe import GenerationDiff, VersionDiff
@@ -37,15 +37,12 @@ def _show_generations(session: Session, found: GenerationDiff) -> None:
         "before": found.before,
         "after": found.after,
         "apps": [{"name": n, "before": b, "after": a} for n, b, a in found.apps],
-        "settings": [
-            {"app": app, "name": name, "before": before, "after": after}
-            for app, name, before, after in found.settings
-        ],
+        "settings": shapes.settings(found.settings),
     }
     rows = [(str(name), before or "-", after or "-") for name, before, after in found.apps]
     rows += [
-        (f"{app} {name}", _value(before), _value(after))
-        for app, name, before, after in found.settings
+        (f"{each.app} {each.name}", _value(each.before), _value(each.after))
+        for each in found.settings
     ]
     headings = ("app", f"in {found.before}", f"in {found.after}")
     session.result(document, table(headings, rows) if rows else "the same versions and settings")

@@ -39,6 +39,7 @@ COMMANDS = {
     "upgrade": Entry("Installing", "Install newer releases and switch to them."),
     "hold": Entry("Installing", "Leave an app as it is when others are upgraded."),
     "unhold": Entry("Installing", "Let upgrades take an app again."),
+    "apply": Entry("Installing", "Give this node the apps and settings of a node file."),
     "switch": Entry("Installing", "Make other versions or an earlier generation current."),
     "remove": Entry("Installing", "Remove a version, or an app with all its versions."),
     "gc": Entry("Installing", "Remove versions that are old, surplus and unused."),

@@ -7,11 +7,9 @@ import click
 
 from appbundle.cli import complete, shapes
 from appbundle.cli.session import Session
-from appbundle.errors import NotFoundError, UsageError
+from appbundle.errors import UsageError
 from appbundle.flows.context import Gate
 from appbundle.names import parse_app_name
-
-_MAX_INPUT = 1 << 16
 
 
 @click.command(name="set")
@@ -50,6 +48,7 @@ def set_command(
       head -c 24 /dev/urandom | base64 | appb set nova-api password=-
     """
     from appbundle.flows import settings
+    from appbundle.store import value_file
 
     context, name = session.context(Gate(revert=not no_revert)), parse_app_name(app)
     values = dict(_split(pair) for pair in pairs)
@@ -58,10 +57,10 @@ def set_command(
         raise UsageError("only one value can come from standard input", hint="--from-file KEY=FILE")
     typed = sorted(values.keys() - {*read})
     for key in read:
-        values[key] = _text(sys.stdin.buffer.read(_MAX_INPUT))
+        values[key] = value_file.decode(sys.stdin.buffer.read(value_file.MAX_INPUT))
     for pair in from_files:
         key, file = _split(pair)
-        values[key] = _from_file(Path(file))
+        values[key] = value_file.read(Path(file))
     if not values or len(values) != len(pairs) + len(from_files):
         raise UsageError("name each setting once: KEY=VALUE", hint="appb set --help")
     for each in settings.get(context, name, typed).values if typed else ():
@@ -81,18 +80,3 @@ def _split(pair: str) -> tuple[str, str]:
         # Not quoted: what was meant to be a secret may stand there.
         raise UsageError("a setting is given as KEY=VALUE", hint="appb set --help")
     return key, value
-
-
-def _from_file(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return _text(file.read(_MAX_INPUT))
-    except OSError as error:
-        raise NotFoundError(f"{path} cannot be read: {error.strerror}") from error
-
-
-def _text(raw: bytes) -> str:
-    try:
-        return raw.decode().removesuffix("\n")
-    except UnicodeDecodeError as error:
-        raise UsageError("the value is not UTF-8") from error

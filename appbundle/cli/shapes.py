@@ -1,20 +1,22 @@
 """The JSON shapes that scripts rely on; docs/json.md."""
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from appbundle.cli.words import size
 
 if TYPE_CHECKING:
+    from appbundle.flows.cost import Cost
     from appbundle.flows.install import Installed
     from appbundle.flows.offer import Offer
     from appbundle.flows.settings import Changed
-    from appbundle.flows.switch import Switched
+    from appbundle.flows.switch import SettingChange, Switched
     from appbundle.store.generations import Generation
     from appbundle.store.versions import About
 
 
 def switched(result: "Switched") -> dict[str, Any]:
-    """`install`, `switch`: generation, parent, apps, outcome, changes."""
+    """`install`, `switch`: generation, parent, apps, outcome, what changes."""
     generation = result.generation
     return {
         "generation": generation.number if generation else None,
@@ -25,9 +27,18 @@ def switched(result: "Switched") -> dict[str, Any]:
             {"name": each.name, "before": each.before, "after": each.after}
             for each in result.changes
         ],
+        "settings": settings(result.settings),
         "widenings": list(result.widenings),
         "losses": list(result.losses),
     }
+
+
+def settings(changes: "Iterable[SettingChange]") -> list[dict[str, Any]]:
+    """Settings that have another value."""
+    return [
+        {"app": each.app, "name": each.name, "before": each.before, "after": each.after}
+        for each in changes
+    ]
 
 
 def installed(result: "Installed") -> dict[str, Any]:
@@ -46,14 +57,10 @@ def installed_words(result: "Installed", *, dry_run: bool) -> str:
     """The same in words."""
     names = ", ".join(f"{ref.name} {ref.version}" for ref in result.versions)
     cost = result.cost
-    fetched = ""
-    if cost.whole_bytes:
-        verb = "to fetch" if dry_run else "fetched"
-        fetched = f"{size(cost.fetched_bytes)} {verb}, {size(cost.saved_bytes)} saved; "
-    new = f"{fetched}{size(cost.new_bytes)} in {cost.new_files} files"
+    new = new_words(cost, dry_run=dry_run)
     if dry_run and (result.switched.changes or cost.new_files):
-        lines = (*result.switched.changes, *result.switched.widenings)
-        return f"would install {names}: {new} to write" + "".join(f"\n  {each}" for each in lines)
+        lines = "".join(f"\n  {each}" for each in result.switched.lines)
+        return f"would install {names}: {new} to write{lines}"
     if dry_run or result.switched.outcome == "unchanged":
         return f"{names}: installed already; nothing to change"
     generation = result.switched.generation
@@ -63,6 +70,15 @@ def installed_words(result: "Installed", *, dry_run: bool) -> str:
         else "; not switched"
     )
     return f"installed {names}: {new} written{after}"
+
+
+def new_words(cost: "Cost", *, dry_run: bool) -> str:
+    """What an installation takes, in words."""
+    fetched = ""
+    if cost.whole_bytes:
+        verb = "to fetch" if dry_run else "fetched"
+        fetched = f"{size(cost.fetched_bytes)} {verb}, {size(cost.saved_bytes)} saved; "
+    return f"{fetched}{size(cost.new_bytes)} in {cost.new_files} files"
 
 
 def offer(found: "Offer | None") -> dict[str, Any] | None:
@@ -83,7 +99,7 @@ def offer(found: "Offer | None") -> dict[str, Any] | None:
 def changed(result: "Changed") -> dict[str, Any]:
     """`set`, `unset`: as `switched`, with the app and its settings that differ."""
     switched_to = switched(result.switched)
-    kept = ("generation", "parent", "outcome")
+    kept = ("generation", "parent", "outcome", "settings")
     return {key: switched_to[key] for key in kept} | {
         "app": result.app,
         "changed": list(result.changed),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from appbundle.cli import complete, shapes
+from appbundle.cli import complete, gates, shapes
 from appbundle.cli.duration import Duration
 from appbundle.cli.session import Session
 from appbundle.errors import UsageError
@@ -73,11 +73,10 @@ def switch_command(
         return
     act = _chosen(refs, previous=previous, number=number)
     gate = Gate(revert=not no_revert, confirm_within_s=confirm_within, accept_loss=accept_loss)
-    if confirm_within is not None and not dry_run:
-        _arm(session, confirm_within)
+    if not dry_run:
+        gates.arm(session, gate)
     done = act(session.context(gate), dry_run=dry_run)
-    if confirm_within is not None and done.outcome == "switched":
-        session.say(f"hint: goes back in {confirm_within} s unless you say: appb switch --confirm")
+    gates.tell(session, gate, done)
     (session.result if dry_run else session.done)(shapes.switched(done), _words(done))
 
 
@@ -115,8 +114,7 @@ def _words(done: "Switched") -> str:
     number = done.generation.number if done.generation else "none"
     match done.outcome:
         case "planned":
-            lines = [*map(str, done.changes), *done.losses]
-            changes = "".join(f"\n  {line}" for line in lines) or "\n  nothing"
+            changes = "".join(f"\n  {line}" for line in done.lines) or "\n  nothing"
             return f"would change:{changes}"
         case "unchanged":
             return f"generation {number} is current already; nothing to change"
@@ -136,10 +134,3 @@ def _end_pending(session: Session, *, confirm: bool) -> None:
         "reverted": f"went back to generation {done.generation}",
     }
     session.done({"outcome": done.outcome, "generation": done.generation}, words[done.outcome])
-
-
-def _arm(session: Session, seconds: int) -> None:
-    from appbundle.flows import confirm
-
-    # Before anything is switched: whoever dies in between leaves nothing that stays by accident.
-    confirm.arm(session.context(), seconds)

@@ -47,14 +47,17 @@ class Wish:
         values: Settings and their new values.
         secrets: The same of secrets.
         unset: Settings and secrets that go back to their defaults, or are made anew.
+        whole: `values` are all: other settings that are no secrets go back to their defaults.
     """
 
     app: AppName
     values: Mapping[str, str] = field(default_factory=dict)
     secrets: Mapping[str, str] = field(default_factory=dict)
     unset: Collection[str] = ()
+    whole: bool = False
 
 
+Wishes = Mapping[AppName, Wish]
 Told = Mapping[AppName, Manifest]
 
 
@@ -67,7 +70,7 @@ def complete(
     generation: Generation,
     *,
     told: Told,
-    wish: Wish | None = None,
+    wishes: Wishes,
 ) -> Generation:
     """Give a planned generation its settings: those of before, as far as versions declare them.
 
@@ -75,7 +78,7 @@ def complete(
 
     Args:
         told: Manifests of versions that are not on disk yet.
-        wish: What shall differ.
+        wishes: What shall differ.
     """
     layout = context.layout
     manifests = {
@@ -85,37 +88,17 @@ def complete(
     marks: dict[AppName, dict[str, str]] = {}
     for name, manifest in manifests.items():
         old = _origin(layout, before, generation, name)
-        mine = wish if wish is not None and wish.app == name else Wish(app=name)
-        had = old.settings.get(name, {}) if old else {}
+        mine = wishes.get(name) or Wish(app=name)
+        had = old.settings.get(name, {}) if old and not mine.whole else {}
         settings[name] = _keep_valid(context, manifest, had | dict(mine.values), mine.unset)
         had_secrets = old.secrets.get(name, {}) if old else {}
         marks[name] = dict(_mark_secrets(layout, generation, manifest, had_secrets, mine))
-    completed = replace(
+    return replace(
         generation,
         settings={name: found for name, found in settings.items() if found},
         taken=taken.take(manifests, settings),
         secrets=_mark_shared(manifests, marks),
     )
-    if before is not None:
-        _tell_taken(context, before, completed, manifests)
-    return completed
-
-
-def _tell_taken(
-    context: Context,
-    before: Generation,
-    after: Generation,
-    manifests: Mapping[AppName, Manifest],
-) -> None:
-    """Say which settings of apps that stay have another value because another app's has."""
-    for name in sorted(before.configuration.keys() & manifests):
-        for setting in manifests[name].settings:
-            key = setting.name
-            if not setting.of or setting.secret or key in after.settings.get(name, {}):
-                continue
-            old, new = (each.given(name).get(key, setting.default) for each in (before, after))
-            if old != new:
-                context.report.note(f"{name} follows {setting.of}: {key}: {old} → {new}")
 
 
 def manifest_of(layout: Layout, generation: Generation, name: AppName, told: Told) -> Manifest:
@@ -124,7 +107,15 @@ def manifest_of(layout: Layout, generation: Generation, name: AppName, told: Tol
     Raises:
         CorruptError: It is gone.
     """
-    version = generation.apps[name]
+    return manifest_at(layout, name, generation.apps[name], told)
+
+
+def manifest_at(layout: Layout, name: AppName, version: Version, told: Told) -> Manifest:
+    """The same of a version.
+
+    Raises:
+        CorruptError: It is gone.
+    """
     if name in told and told[name].version == version:
         return told[name]
     about = versions.read_about(layout, name, version)
@@ -241,7 +232,7 @@ def render(
     *,
     told: Told,
     trees: Mapping[AppName, Path],
-    wish: Wish | None = None,
+    wishes: Wishes,
 ) -> Generation:
     """Write what a planned generation has of settings, secrets and files; gives it with digests.
 
@@ -259,7 +250,8 @@ def render(
     @cache
     def secrets_of(name: AppName) -> dict[str, str]:
         manifest = manifest_of(layout, generation, name, told)
-        own = _secret_values(layout, before, generation, name, wish)
+        wish = wishes.get(name) or Wish(app=name)
+        own = _secret_values(layout, before, generation, wish)
         return own | {
             each.name: secrets.make_of(secrets_of(AppName(owner))[key], name)
             for each in manifest.settings
@@ -295,18 +287,15 @@ def _is_same(before: Generation, after: Generation, name: AppName) -> bool:
 
 
 def _secret_values(
-    layout: Layout,
-    before: Generation | None,
-    generation: Generation,
-    name: AppName,
-    wish: Wish | None,
+    layout: Layout, before: Generation | None, generation: Generation, wish: Wish
 ) -> dict[str, str]:
+    """An app's secrets, but for those that are to be made of other apps' ones."""
+    name = wish.app
     old = _origin(layout, before, generation, name)
     had = old.secrets.get(name, {}) if old else {}
-    """An app's secrets, but for those that are to be made of other apps' ones."""
     found = {}
     for key, mark in generation.secrets.get(name, {}).items():
-        if wish is not None and wish.app == name and key in wish.secrets:
+        if key in wish.secrets:
             found[key] = wish.secrets[key]
         elif old is not None and had.get(key) == mark:
             found[key] = secrets.read(layout, old.number, name, key)
@@ -354,15 +343,20 @@ def fill(
     return services, tasks
 
 
-def check(layout: Layout, before: Generation, after: Generation) -> None:
+def check(
+    layout: Layout, before: Generation | None, after: Generation, *, told: Told | None = None
+) -> None:
     """Fill in what differs in a planned generation, and write nothing.
+
+    Args:
+        told: Manifests of versions that are not on disk yet.
 
     Raises:
         ConflictError: As `fill`.
     """
     for name in after.configuration:
-        if not _is_same(before, after, name):
-            fill(manifest_of(layout, after, name, {}), after.given(name))
+        if before is None or not _is_same(before, after, name):
+            fill(manifest_of(layout, after, name, told or {}), after.given(name))
 
 
 def _with_place(manifest: Manifest, task: Task) -> Task:

@@ -13,10 +13,10 @@ from appbundle.errors import NotFoundError, UsageError
 from appbundle.flows import authenticity
 from appbundle.flows.arguments import is_path
 from appbundle.flows.context import Context
+from appbundle.flows.switch import SettingChange, setting_changes
 from appbundle.names import AppName, BundleRef, Version, parse_ref
 from appbundle.repository import configured
 from appbundle.store import generations, manifests, versions
-from appbundle.store.generations import Generation
 from appbundle.store.source import open_source
 from appbundle.store.versions import About
 
@@ -117,17 +117,12 @@ class VersionDiff:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationDiff:
-    """What differs between two generations: for each app its version in the one and the other.
-
-    Args:
-        settings: App, setting, and its value in the one and the other; None for the default. A
-            secret is only said to be `(secret)` in the one and `(changed)` in the other.
-    """
+    """What differs between two generations: for each app its version in the one and the other."""
 
     before: int
     after: int
     apps: tuple[tuple[AppName, Version | None, Version | None], ...]
-    settings: tuple[tuple[AppName, str, str | None, str | None], ...] = ()
+    settings: tuple[SettingChange, ...] = ()
 
 
 def diff(context: Context, first: str, second: str) -> VersionDiff | GenerationDiff:
@@ -150,28 +145,9 @@ def diff(context: Context, first: str, second: str) -> VersionDiff | GenerationD
             before=one.number,
             after=two.number,
             apps=tuple(each for each in pairs if each[1] != each[2]),
-            settings=tuple(_setting_differences(one, two)),
+            settings=tuple(setting_changes(one, two)),
         )
     return diff_manifests(_manifest(context, first), _manifest(context, second))
-
-
-def _setting_differences(
-    one: Generation, two: Generation
-) -> Iterator[tuple[AppName, str, str | None, str | None]]:
-    for app in sorted({*one.configuration, *two.configuration}):
-        before, after = one.given(app), two.given(app)
-        for key in sorted({*before, *after}):
-            if before.get(key) != after.get(key):
-                yield app, key, before.get(key), after.get(key)
-        hidden, other = one.secrets.get(app, {}), two.secrets.get(app, {})
-        for key in sorted({*hidden, *other}):
-            if hidden.get(key) != other.get(key):
-                now = "(changed)" if key in hidden else "(secret)"
-                yield (
-                    *(app, key),
-                    "(secret)" if key in hidden else None,
-                    now if key in other else None,
-                )
 
 
 def _manifest(context: Context, what: str) -> Manifest:

@@ -18,17 +18,19 @@ from appbundle.flows import authenticity, cost, switch
 from appbundle.flows.arguments import of_words
 from appbundle.flows.context import Context
 from appbundle.flows.cost import Cost
+from appbundle.flows.goal import Added, Goal, Unchanged
 from appbundle.flows.origin import Origin, read
-from appbundle.flows.switch import Switched
+from appbundle.flows.switch import Change, Switched
 from appbundle.layout import Layout
 from appbundle.names import AppName, BundleRef, Version
 from appbundle.repository import bindings
 from appbundle.repository.bundle import RemoteBundle
 from appbundle.store import generations, node, removal, settings, stage, templates, versions
-from appbundle.store.generations import Generation
 from appbundle.store.source import Source
 from appbundle.system import files
 from appbundle.trust.verify import AuthenticStatement
+
+_ADDED = Added()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,21 +89,21 @@ def install(
         NotFoundError, UnreachableError: It is not there, or cannot be had.
     """
     origins = of_words(context, words, repository=repository)
-    return install_from(context, origins, switch_to=switch_to, allow_downgrade=allow_downgrade)
+    goal = _ADDED if switch_to else Unchanged()
+    return install_from(context, origins, goal=goal, allow_downgrade=allow_downgrade)
 
 
 def install_from(
     context: Context,
     origins: Sequence[Origin],
     *,
-    purpose: str = "install",
-    switch_to: bool = True,
+    goal: Goal = _ADDED,
     allow_downgrade: bool = False,
 ) -> Installed:
     """Install bundles from wherever they come, and switch to them, all at once.
 
     Args:
-        purpose: What the generation's reason begins with.
+        goal: What they lead to.
 
     Raises:
         AppbError: As `install`.
@@ -113,10 +115,10 @@ def install_from(
                 context.layout,
                 authentic.statement,
                 transaction.refs,
-                switch_to=switch_to,
+                switch_to=goal.switches,
                 allow_downgrade=allow_downgrade,
             ):
-                _stage(context, transaction, source, authentic)
+                _stage(context, transaction, source, authentic, goal)
             return authentic.statement
 
         for each in origins:
@@ -125,7 +127,7 @@ def install_from(
             transaction.releases[statement.name] = statement.release
             if each.repository:
                 transaction.repositories[statement.name] = each.repository
-        return _finish(context, transaction, purpose, switch_to=switch_to)
+        return _finish(context, transaction, goal)
 
 
 @contextmanager
@@ -171,9 +173,14 @@ def _undo(layout: Layout, transaction: _Transaction) -> None:
 
 
 def _stage(
-    context: Context, transaction: _Transaction, source: Source, authentic: AuthenticStatement
+    context: Context,
+    transaction: _Transaction,
+    source: Source,
+    authentic: AuthenticStatement,
+    goal: Goal,
 ) -> None:
     bundle = authenticity.open_bundle(source, authentic)
+    goal.admit(context, bundle.manifest)
     stage.check_requirements(bundle.manifest, root=context.layout.root)
     verb = "fetching" if isinstance(source, RemoteBundle) else "unpacking"
     context.report.step(f"{verb} {bundle.statement.name} {bundle.statement.version}")
@@ -249,22 +256,26 @@ def check_downgrade(layout: Layout, name: AppName, release: int) -> None:
         )
 
 
-def _finish(
-    context: Context, transaction: _Transaction, purpose: str, *, switch_to: bool
-) -> Installed:
-    """Publish what was staged and switch to it."""
+def _finish(context: Context, transaction: _Transaction, goal: Goal) -> Installed:
+    """Publish what was staged and switch to what it leads to."""
     layout = context.layout
     told = {AppName(m.name): m for m in transaction.begun}
-    before, generation = _next(context, transaction.refs, told, purpose, switch_to=switch_to)
-    directory = None
-    if generation is not None:
+    step = goal.step(context, transaction.refs, told)
+    prepared = None
+    if step.after is not None:
         # Before anything is published: what may not go back is refused at once.
-        switch.losses(context, before, generation, told)
+        switch.losses(context, step.before, step.after, told)
         trees = {each.bundle.statement.name: each.tree for each in transaction.staged}
-        generation, directory = switch.prepare(
-            context, before, generation, transaction.directory, told=told, trees=trees
+        prepared = switch.prepare(
+            context,
+            step.before,
+            step.after,
+            transaction.directory,
+            told=told,
+            trees=trees,
+            wishes=step.wishes,
         )
-        transaction.number = generation.number
+        transaction.number = step.after.number
     for name, release in transaction.releases.items():
         if release > settings.accepted_release(layout, name):
             settings.record_release(layout, name, release)
@@ -274,33 +285,16 @@ def _finish(
     for each in transaction.staged:
         stage.publish(layout, each)
         transaction.published.append(each)
-    if generation is not None and directory is not None:
-        switched = switch.activate_prepared(context, before, (generation, directory))
+    if prepared is not None:
+        switched = switch.activate_prepared(context, step.before, prepared)
     else:
         outcome = "installed" if transaction.staged else "unchanged"
-        switched = Switched(generation=before, outcome=outcome, changes=())
+        switched = Switched(generation=step.before, outcome=outcome, changes=())
     return Installed(
         switched=switched,
         versions=_refs(transaction.refs),
         cost=transaction.cost,
     )
-
-
-def _next(
-    context: Context,
-    refs: Mapping[AppName, Version],
-    told: Mapping[AppName, Manifest],
-    purpose: str,
-    *,
-    switch_to: bool,
-) -> tuple[Generation | None, Generation | None]:
-    """Give the current generation, and the one that comes next unless nothing changes."""
-    before = generations.current(context.layout)
-    apps = dict(before.apps) if before else {}
-    if not switch_to or apps | dict(refs) == apps:
-        return before, None
-    reason = f"{purpose} " + " ".join(map(str, _refs(refs)))
-    return before, switch.plan(context, apps | dict(refs), reason, told=told)
 
 
 def _refs(refs: Mapping[AppName, Version]) -> tuple[BundleRef, ...]:
@@ -321,15 +315,15 @@ def plan(
         AppbError: As `install` would, as far as that can be known without unpacking.
     """
     origins = of_words(context, words, repository=repository)
-    return plan_from(context, origins, switch_to=switch_to, allow_downgrade=allow_downgrade)
+    goal = _ADDED if switch_to else Unchanged()
+    return plan_from(context, origins, goal=goal, allow_downgrade=allow_downgrade)
 
 
 def plan_from(
     context: Context,
     origins: Sequence[Origin],
     *,
-    purpose: str = "install",
-    switch_to: bool = True,
+    goal: Goal = _ADDED,
     allow_downgrade: bool = False,
 ) -> Installed:
     """The same for bundles from wherever they come; of a repository's only manifests are fetched.
@@ -345,11 +339,12 @@ def plan_from(
 
     def look(source: Source, authentic: AuthenticStatement) -> tuple[Manifest, Cost]:
         manifest = authenticity.open_bundle(source, authentic).manifest
+        goal.admit(context, manifest)
         if _is_there(
             layout,
             authentic.statement,
             refs,
-            switch_to=switch_to,
+            switch_to=goal.switches,
             allow_downgrade=allow_downgrade,
         ):
             return manifest, Cost()
@@ -361,16 +356,19 @@ def plan_from(
         total += needed
         name = AppName(manifest.name)
         refs[name], told[name] = Version(manifest.version), manifest
-    before, generation = _next(context, refs, told, purpose, switch_to=switch_to)
-    wider = switch.widenings(context, before, generation, told) if generation else ()
-    found = tuple(switch.changes(before.apps if before else {}, refs)) if generation else ()
+    step = goal.step(context, refs, told)
+    before, after = step.before, step.after
+    found: Iterator[Change] = iter(())
+    if after is not None:
+        found = switch.changes(before.apps if before else {}, after.apps, whole=True)
     return Installed(
         switched=Switched(
-            generation=generation or before,
+            generation=after or before,
             outcome="planned",
-            changes=found,
-            widenings=wider,
-            losses=switch.losses(context, before, generation, told) if generation else (),
+            changes=tuple(found),
+            settings=switch.told_settings(before, after) if after else (),
+            widenings=switch.widenings(context, before, after, told) if after else (),
+            losses=switch.losses(context, before, after, told) if after else (),
         ),
         versions=_refs(refs),
         cost=total,

@@ -75,8 +75,6 @@ def remove(
         return _plan_removal(context, ref, purge=purge)[0]
     with _changing(context, "remove"):
         plan, without = _plan_removal(context, ref, purge=purge)
-        if ref.version is None and not purge:
-            _keep_secrets(context.layout, ref.name)
         if without is not None:
             switch.make_current(context, generations.current(context.layout), without)
             # Its services have ended now; whoever still runs from it is somebody else.
@@ -91,15 +89,6 @@ def remove(
             state.purge(context.layout, ref.name)
             secrets.purge(context.layout, ref.name, generations.numbers(context.layout))
         return plan
-
-
-def _keep_secrets(layout: Layout, name: AppName) -> None:
-    """An app's state stays, and may be worthless without them."""
-    current = generations.current(layout)
-    marks = current.secrets.get(name, {}) if current else {}
-    if current is not None and marks:
-        values = {key: secrets.read(layout, current.number, name, key) for key in marks}
-        secrets.keep(layout, name, values)
 
 
 def _plan_removal(

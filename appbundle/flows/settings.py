@@ -134,25 +134,11 @@ def _change(
     dry_run: bool,
 ) -> Changed:
     before, manifest = _current(context, app)
-    declared = {each.name: each for each in _declared(manifest, [*values, *unset])}
-    for key, value in values.items():
-        if why := value_problem(declared[key], value):
-            shown = "" if declared[key].secret else f" = {escape(value)}"
-            raise UsageError(f"{app} {key}{shown}: {why}", hint=f"appb get {app}")
-    wish = Wish(
-        app=app,
-        values={key: value for key, value in values.items() if not declared[key].secret},
-        secrets={
-            key: value
-            for key, value in values.items()
-            if declared[key].secret and not _has(context, before, app, key, value)
-        },
-        unset=unset,
-    )
-    verb, named = ("unset", unset) if unset else ("set", values)
-    reason = " ".join([verb, app, *named])
-    generation = switch.plan(context, before.apps, reason, wish=wish)
-    changed = tuple(key for key in declared if _differs(before, generation, app, key))
+    wish = wish_of(context, before, manifest, values, unset=unset)
+    named = list(dict.fromkeys([*values, *unset]))
+    reason = " ".join(["unset" if unset else "set", app, *named])
+    generation = switch.plan(context, before.apps, reason, wishes={app: wish})
+    changed = tuple(key for key in named if _differs(before, generation, app, key))
     if not changed:
         outcome = "planned" if dry_run else "unchanged"
         return Changed(
@@ -162,10 +148,53 @@ def _change(
         )
     if dry_run:
         configuration.check(context.layout, before, generation)
-        switched = Switched(generation=generation, outcome="planned", changes=())
+        switched = Switched(
+            generation=generation,
+            outcome="planned",
+            changes=(),
+            settings=switch.told_settings(before, generation),
+        )
     else:
-        switched = switch.make_current(context, before, generation, wish=wish)
+        switched = switch.make_current(context, before, generation, wishes={app: wish})
     return Changed(app=app, switched=switched, changed=changed)
+
+
+def wish_of(
+    context: Context,
+    before: Generation | None,
+    manifest: Manifest,
+    values: Mapping[str, str],
+    *,
+    unset: Collection[str] = (),
+    whole: bool = False,
+) -> Wish:
+    """Say what shall differ of an app's settings, if they can have these values.
+
+    Args:
+        values: Also of secrets; of those that have it already, nothing is to differ.
+        unset, whole: As in `Wish`.
+
+    Raises:
+        NotFoundError: The app has no such setting.
+        UsageError: A value is none of its setting.
+    """
+    app = AppName(manifest.name)
+    declared = {each.name: each for each in _declared(manifest, [*values, *unset])}
+    for key, value in values.items():
+        if why := value_problem(declared[key], value):
+            shown = "" if declared[key].secret else f" = {escape(value)}"
+            raise UsageError(f"{app} {key}{shown}: {why}", hint=f"appb get {app}")
+    return Wish(
+        app=app,
+        values={key: value for key, value in values.items() if not declared[key].secret},
+        secrets={
+            key: value
+            for key, value in values.items()
+            if declared[key].secret and not _has(context, before, app, key, value)
+        },
+        unset=unset,
+        whole=whole,
+    )
 
 
 def _differs(before: Generation, after: Generation, app: AppName, key: str) -> bool:
@@ -174,10 +203,11 @@ def _differs(before: Generation, after: Generation, app: AppName, key: str) -> b
     return (one.get(key), hidden.get(key)) != (two.get(key), other.get(key))
 
 
-def _has(context: Context, before: Generation, app: AppName, key: str, value: str) -> bool:
-    """Whether a secret has this value already."""
-    known = key in before.secrets.get(app, {})
-    return known and secrets.read(context.layout, before.number, app, key) == value
+def _has(context: Context, before: Generation | None, app: AppName, key: str, value: str) -> bool:
+    """Whether a secret has been set to this value already."""
+    if before is None or not before.secrets.get(app, {}).get(key, "").startswith("set "):
+        return False
+    return secrets.read(context.layout, before.number, app, key) == value
 
 
 def _current(context: Context, app: AppName) -> tuple[Generation, Manifest]:

@@ -15,7 +15,7 @@ from appbundle.system import files
 
 if TYPE_CHECKING:
     from appbundle.bundle.manifest import Manifest
-    from appbundle.flows.configuration import Wish
+    from appbundle.flows.configuration import Wishes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +31,23 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SettingChange:
+    """What a switch means for one setting; None where it has its default.
+
+    A secret is only said to be `(secret)` before and `(changed)` after.
+    """
+
+    app: AppName
+    name: str
+    before: str | None
+    after: str | None
+
+    def __str__(self) -> str:
+        before, after = ("(default)" if v is None else v for v in (self.before, self.after))
+        return f"{self.app} {self.name}: {before} → {after}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Switched:
     """The result of a switch.
 
@@ -38,6 +55,7 @@ class Switched:
         generation: What is current now, or would be; None on a node that never had any.
         outcome: `switched`, `unchanged`, `installed` or `planned`.
         changes: The apps whose version differs from before.
+        settings: Those that have another value, of apps that stay or come.
         widenings: What services may do that they could not before, a sentence each.
         losses: What is lost of what apps have written, a sentence each.
     """
@@ -45,8 +63,14 @@ class Switched:
     generation: Generation | None
     outcome: str
     changes: tuple[Change, ...]
+    settings: tuple[SettingChange, ...] = ()
     widenings: tuple[str, ...] = ()
     losses: tuple[str, ...] = ()
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """All of it that people should know before it happens."""
+        return (*map(str, (*self.changes, *self.settings)), *self.widenings, *self.losses)
 
 
 Prepared = tuple[Generation, Path]
@@ -183,7 +207,12 @@ def _switch_number(
     wider = widenings(context, current, target)
     lost = losses(context, current, target)
     planned = Switched(
-        generation=target, outcome="planned", changes=found, widenings=wider, losses=lost
+        generation=target,
+        outcome="planned",
+        changes=found,
+        settings=told_settings(current, target),
+        widenings=wider,
+        losses=lost,
     )
     if dry_run:
         return planned
@@ -201,7 +230,7 @@ def _announce(context: Context, planned: Switched) -> None:
     Raises:
         ConflictError: Something would be lost, and nobody has said that it may be.
     """
-    for text in (*map(str, planned.changes), *planned.widenings, *planned.losses):
+    for text in planned.lines:
         context.report.note(text)
     if planned.losses and not context.gate.accept_loss:
         raise ConflictError(
@@ -283,6 +312,7 @@ def _switch_apps(
             generation=generation,
             outcome="planned",
             changes=found,
+            settings=told_settings(before, generation),
             widenings=widenings(context, before, generation),
             losses=losses(context, before, generation),
         )
@@ -296,13 +326,13 @@ def plan(
     origins: Mapping[AppName, int] | None = None,
     *,
     told: "Mapping[AppName, Manifest] | None" = None,
-    wish: "Wish | None" = None,
+    wishes: "Wishes | None" = None,
 ) -> Generation:
     """Say what the next generation would be; nothing is written.
 
     Args:
         told: Manifests of versions that are not on disk yet.
-        wish: What shall differ of an app's settings.
+        wishes: What shall differ of apps' settings.
     """
     before = generations.current(context.layout)
     traits = {
@@ -323,7 +353,7 @@ def plan(
     # Not at the top: without settings a switch needs none of what settings need.
     from appbundle.flows import configuration
 
-    return configuration.complete(context, before, planned, told=told or {}, wish=wish)
+    return configuration.complete(context, before, planned, told=told or {}, wishes=wishes or {})
 
 
 def _traits(
@@ -352,12 +382,12 @@ def make_current(
     before: Generation | None,
     generation: Generation,
     *,
-    wish: "Wish | None" = None,
+    wishes: "Wishes | None" = None,
 ) -> Switched:
     """Write a planned generation, durably, and make it current."""
     stage = node.new_stage(context.layout)
     try:
-        prepared = prepare(context, before, generation, stage, wish=wish)
+        prepared = prepare(context, before, generation, stage, wishes=wishes)
         return activate_prepared(context, before, prepared)
     finally:
         files.remove_tree(stage)
@@ -371,40 +401,65 @@ def prepare(
     *,
     told: "Mapping[AppName, Manifest] | None" = None,
     trees: Mapping[AppName, Path] | None = None,
-    wish: "Wish | None" = None,
+    wishes: "Wishes | None" = None,
 ) -> Prepared:
     """Write a planned generation into a stage, with all that it renders; then it is durable.
 
     Args:
         told: Manifests of versions that are not in their place yet.
         trees: Where these are.
-        wish: What shall differ of an app's settings.
+        wishes: What shall differ of apps' settings.
     """
     directory = generations.prepare(generation, stage)
     if generation.configuration:
         from appbundle.flows import configuration
 
         generation = configuration.render(
-            context, before, generation, directory, told=told or {}, trees=trees or {}, wish=wish
+            context,
+            before,
+            generation,
+            directory,
+            told=told or {},
+            trees=trees or {},
+            wishes=wishes or {},
         )
     generations.sync(directory)
     return generation, directory
 
 
-def activate_prepared(context: Context, before: Generation | None, prepared: Prepared) -> Switched:
+def activate_prepared(
+    context: Context,
+    before: Generation | None,
+    prepared: Prepared,
+) -> Switched:
     """Number a durable generation and make it current."""
     generation, directory = prepared
     planned = Switched(
         generation=generation,
         outcome="switched",
         changes=tuple(changes(before.apps if before else {}, generation.apps, whole=True)),
+        settings=told_settings(before, generation),
         widenings=widenings(context, before, generation),
         losses=losses(context, before, generation),
     )
     _announce(context, planned)
+    if before is not None and before.secrets:
+        _keep_secrets(context, before, generation)
     generations.commit(context.layout, generation, directory)
     _activate(context, before, generation)
     return planned
+
+
+def _keep_secrets(context: Context, before: Generation, after: Generation) -> None:
+    """Keep secrets of apps that leave: their state stays, and may be worthless without them."""
+    from appbundle.store import secrets
+
+    for name in before.secrets.keys() - after.apps:
+        values = {
+            key: secrets.read(context.layout, before.number, name, key)
+            for key in before.secrets[name]
+        }
+        secrets.keep(context.layout, name, values)
 
 
 def _activate(context: Context, before: Generation | None, after: Generation) -> None:
@@ -436,3 +491,32 @@ def changes(
     for name in names:
         if before.get(name) != after.get(name):
             yield Change(name=name, before=before.get(name), after=after.get(name))
+
+
+def setting_changes(before: Generation, after: Generation) -> Iterator[SettingChange]:
+    """The settings whose value differs; of secrets, those that are others."""
+    for app in sorted({*before.configuration, *after.configuration}):
+        yield from _differences(app, before.given(app), after.given(app))
+        for each in _differences(app, before.secrets.get(app, {}), after.secrets.get(app, {})):
+            had = None if each.before is None else "(secret)"
+            has = None if each.after is None else "(changed)" if had else "(secret)"
+            yield replace(each, before=had, after=has)
+
+
+def _differences(
+    app: AppName, before: Mapping[str, str], after: Mapping[str, str]
+) -> Iterator[SettingChange]:
+    for name in sorted({*before, *after}):
+        if before.get(name) != after.get(name):
+            yield SettingChange(app=app, name=name, before=before.get(name), after=after.get(name))
+
+
+def told_settings(before: Generation | None, after: Generation) -> tuple[SettingChange, ...]:
+    """The same, of apps that stay or come; of secrets only those that are replaced."""
+    nothing = replace(after, configuration={}, settings={}, taken={}, secrets={})
+    return tuple(
+        each
+        for each in setting_changes(before or nothing, after)
+        if each.app in after.apps
+        and (each.after == "(changed)" or "(secret)" not in (each.before, each.after))
+    )

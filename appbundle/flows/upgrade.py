@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from appbundle.errors import ConflictError, NotFoundError
 from appbundle.flows import fetch, install
 from appbundle.flows.context import Context
+from appbundle.flows.goal import Added
 from appbundle.flows.install import Installed
 from appbundle.flows.origin import Origin
 from appbundle.names import AppName, Version
@@ -121,4 +122,4 @@ def upgrade(context: Context, names: Sequence[AppName], *, dry_run: bool = False
     with fetch.known(context) as repositories:
         found = _origins(context, repositories, names)
     act = install.plan_from if dry_run else install.install_from
-    return act(context, found, purpose="upgrade")
+    return act(context, found, goal=Added(purpose="upgrade"))

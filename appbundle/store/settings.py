@@ -72,9 +72,10 @@ def read_node_settings(layout: Layout) -> NodeSettings:
     try:
         return msgspec.convert(tomllib.loads(raw.decode()), NodeSettings)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
-        raise UsageError(
-            f"{layout.node_settings}: {error}", hint="see docs/node-settings.md"
-        ) from error
+        hint = "see docs/node-settings.md"
+        if "unknown field `apps`" in str(error) or "unknown field `settings`" in str(error):
+            hint += "; apps and their settings stand in a file of yours, for: appb apply FILE"
+        raise UsageError(f"{layout.node_settings}: {error}", hint=hint) from error
 
 
 def read_allowed_signers(layout: Layout) -> str:

@@ -170,6 +170,19 @@ def is_here(path: str) -> bool:
     return os.path.lexists(path)
 
 
+def bundle_files(directory: str) -> list[str]:
+    """The paths of what is named `….bundle` in a directory, sorted.
+
+    Raises:
+        NotFoundError: It cannot be read.
+    """
+    try:
+        names = os.listdir(directory)
+    except OSError as error:
+        raise NotFoundError(f"{escape(directory)} cannot be read: {error.strerror}") from error
+    return sorted(os.path.join(directory, name) for name in names if name.endswith(".bundle"))
+
+
 @contextmanager
 def open_source(path: str) -> Iterator[BundleStream | BundleDirectory]:
     """Open a bundle for installing.

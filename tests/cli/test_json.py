@@ -117,6 +117,7 @@ def scene(node: Node, memory: Path, bundle: Bundle, monkeypatch: pytest.MonkeyPa
     make_bundle(files, "set", "1.0", settings=declared)
     make_recipe(files / "recipe")
     (files / "team").write_bytes(KEY_FILE)
+    (files / "node.toml").write_text("[apps]\nset = { settings = { port = 81 } }\n")
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
     monkeypatch.setenv("APPB_CACHE", str(memory / "cache"))
     monkeypatch.chdir(files)
@@ -142,6 +143,7 @@ COMMANDS = {
     "history": "history",
     "install": "install FILES/hello-4.0.bundle",
     "upgrade": "upgrade",
+    "apply": "apply FILES/node.toml",
     "outdated": "outdated",
     "hold": "hold hello --reason why --until 2100-01-01",
     "unhold": "unhold set",

@@ -114,6 +114,8 @@ def furnished(tmp_path_factory: pytest.TempPathFactory) -> Place:
     use(Layout(place.node), place.work / "repo")
     # What is installed already comes from there now.
     place.run("appb install nova-api@33.0.2")
+    (place.work / "usb").mkdir()
+    (place.work / "node.toml").write_text("[apps]\nnova-api = { settings = { port = 8775 } }\n")
     (place.work / "SIGNATURE").touch()
     (place.work / "FILE").write_text("open sesame\n")
     (place.node / "etc/bash_completion.d").mkdir()

@@ -1,0 +1,30 @@
+"""Switches that take themselves back unless somebody confirms them."""
+
+from typing import TYPE_CHECKING
+
+from appbundle.cli.session import Session
+from appbundle.flows.context import Gate
+
+if TYPE_CHECKING:
+    from appbundle.flows.switch import Switched
+
+
+def arm(session: Session, gate: Gate) -> None:
+    """See to it that a switch is taken back later, before anything is switched.
+
+    So whoever dies in between leaves nothing that stays by accident.
+    """
+    if gate.confirm_within_s is not None:
+        from appbundle.flows import confirm
+
+        confirm.arm(session.context(), gate.confirm_within_s)
+
+
+def tell(session: Session, gate: Gate, done: "Switched") -> None:
+    """Say what must be done for a switch to stay; the first one has nothing to go back to."""
+    if gate.confirm_within_s is None or done.outcome != "switched":
+        return
+    if done.generation and done.generation.parent is not None:
+        session.say(
+            f"hint: goes back in {gate.confirm_within_s} s unless you say: appb switch --confirm"
+        )
