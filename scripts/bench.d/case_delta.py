@@ -147,7 +147,7 @@ def _times(session: Session) -> Table:
         _add_rows(table, "fast link, from nothing", take_turns("delta", fast, session.rounds))
         with contextlib.ExitStack() as stack:
             try:
-                within = stack.enter_context(slow_loopback("appb-bench", _RATE))
+                within = stack.enter_context(slow_loopback(_RATE))
             except ChildFailed as error:
                 talk(f"no slow link can be made here: {error}")
                 return table

@@ -271,7 +271,7 @@ def _network(kind: str) -> Iterator[Sequence[str]]:
         within: Sequence[str] = ()
         if kind != nodes.SYSTEMD:
             try:
-                within = stack.enter_context(own_network("appb-bench"))
+                within = stack.enter_context(own_network())
             except ChildFailed as error:
                 talk(f"node: on this machine's own ports: {error}")
         yield within

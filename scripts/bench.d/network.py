@@ -1,6 +1,7 @@
 """Networks of their own, with nothing but a loopback interface."""
 
 import contextlib
+import os
 import subprocess
 from collections.abc import Iterator
 
@@ -8,8 +9,9 @@ from measure import ChildFailed
 
 
 @contextlib.contextmanager
-def own_network(name: str) -> Iterator[list[str]]:
+def own_network() -> Iterator[list[str]]:
     """Make a network where all ports are free: gives what a command in it begins with."""
+    name = f"appb-bench-{os.getpid()}"
     _quiet("ip", "netns", "add", name)
     try:
         # `ip netns exec` would also show it another /sys, without control groups.
@@ -21,13 +23,13 @@ def own_network(name: str) -> Iterator[list[str]]:
 
 
 @contextlib.contextmanager
-def slow_loopback(name: str, rate: str) -> Iterator[list[str]]:
+def slow_loopback(rate: str) -> Iterator[list[str]]:
     """Make a network of its own whose loopback lets so much through: gives what to begin with.
 
     Args:
         rate: As tc(8) has it: `20mbit`.
     """
-    with own_network(name) as inside:
+    with own_network() as inside:
         # A token bucket and not netem, which not every kernel has; latency bounds its queue.
         shape = ("root", "tbf", "rate", rate, "burst", "32kbit", "latency", "50ms")
         _quiet(*inside, "tc", "qdisc", "add", "dev", "lo", *shape)

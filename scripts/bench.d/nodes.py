@@ -12,12 +12,13 @@ from pathlib import Path
 import product
 import signing
 from disk import fresh_disk
-from measure import SEARCH_PATH, TIME_LIMIT_S, ChildFailed, Command, command, output, run
+from measure import SEARCH_PATH, TIME_LIMIT_S, ChildFailed, Command, command, family, output, run
 
 from tests.services.booted import booted, why_not
 
 SYSTEMD, EMBEDDED = "systemd", "embedded"
 _PATIENCE_S = 60.0
+_END_S = 300.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,8 +131,19 @@ def embedded(root: Path, within: Sequence[str] = ()) -> Iterator[Node]:
             root=root, apps=root / "apps", prefix=tuple(within), appb=appb, first=process.pid
         )
     finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(timeout=_PATIENCE_S)
+        _end(process)
+
+
+def _end(supervisor: subprocess.Popen[bytes]) -> None:
+    """Let it stop its services; what has not ended after a long time is killed."""
+    supervisor.send_signal(signal.SIGTERM)
+    try:
+        supervisor.wait(timeout=_END_S)
+    except subprocess.TimeoutExpired:
+        for pid in family(supervisor.pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        supervisor.wait()
 
 
 def _await_supervisor(root: Path, process: subprocess.Popen[bytes]) -> None:

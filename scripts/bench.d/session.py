@@ -81,6 +81,8 @@ class Session:
 
 
 def _prepares(tool: Peer, releases: Sequence[Release]) -> bool:
+    if not all(tool.archive_of(release).exists() for release in releases):
+        talk(f"{tool.name}: making archives")
     try:
         for release in releases:
             prepared(tool, release)
