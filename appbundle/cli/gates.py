@@ -21,10 +21,12 @@ def arm(session: Session, gate: Gate) -> None:
 
 
 def tell(session: Session, gate: Gate, done: "Switched") -> None:
-    """Say what must be done for a switch to stay; the first one has nothing to go back to."""
-    if gate.confirm_within_s is None or done.outcome != "switched":
+    """Say what must be done for a switch to stay, if it does not by itself."""
+    if gate.confirm_within_s is None or done.outcome == "planned":
         return
-    if done.generation and done.generation.parent is not None:
-        session.say(
-            f"hint: goes back in {gate.confirm_within_s} s unless you say: appb switch --confirm"
-        )
+    from appbundle.flows import confirm
+
+    if confirm.is_waited_for(session.context()):
+        # Else it had been interrupted, and still has the time that was left then.
+        when = f"in {gate.confirm_within_s} s" if done.outcome == "switched" else "by itself"
+        session.say(f"hint: goes back {when} unless you say: appb switch --confirm")

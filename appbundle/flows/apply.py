@@ -15,7 +15,7 @@ from appbundle.flows.context import Context
 from appbundle.flows.goal import Apps, Step
 from appbundle.flows.install import Installed
 from appbundle.names import AppName, BundleRef, escape
-from appbundle.store import generations, node_file, pending
+from appbundle.store import generations, node_file
 from appbundle.store.generations import Generation
 from appbundle.store.node_file import FromFile, NodeFile
 
@@ -47,19 +47,7 @@ def apply(
     origins = [each for each in chosen.values() if not isinstance(each, str)]
     if dry_run:
         return install.plan_from(context, origins, goal=goal, allow_downgrade=allow_downgrade)
-    done = install.install_from(context, origins, goal=goal, allow_downgrade=allow_downgrade)
-    if done.switched.outcome == "unchanged":
-        _finish_interrupted(context)
-    return done
-
-
-def _finish_interrupted(context: Context) -> None:
-    """Have services follow, if whoever switched to what is current died before they did."""
-    found = pending.read(context.layout)
-    if found and not found.waiting and found.after == generations.current_number(context.layout):
-        from appbundle.flows import confirm
-
-        confirm.resume(context)
+    return install.install_from(context, origins, goal=goal, allow_downgrade=allow_downgrade)
 
 
 @dataclass(frozen=True, slots=True)

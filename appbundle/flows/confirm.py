@@ -46,6 +46,12 @@ def confirm(context: Context) -> Resumed:
     return Resumed(outcome="confirmed", generation=current.number)
 
 
+def is_waited_for(context: Context) -> bool:
+    """Whether what is current goes back unless somebody says that it stays."""
+    found, current = pending.read(context.layout), generations.current(context.layout)
+    return bool(found and found.waiting and current and _may_be_confirmed(found, current))
+
+
 def _may_be_confirmed(found: Pending, current: Generation) -> bool:
     return found.confirm_until is not None and current.number == found.after
 

@@ -25,7 +25,16 @@ from appbundle.layout import Layout
 from appbundle.names import AppName, BundleRef, Version
 from appbundle.repository import bindings
 from appbundle.repository.bundle import RemoteBundle
-from appbundle.store import generations, node, removal, settings, stage, templates, versions
+from appbundle.store import (
+    generations,
+    node,
+    pending,
+    removal,
+    settings,
+    stage,
+    templates,
+    versions,
+)
 from appbundle.store.source import Source
 from appbundle.system import files
 from appbundle.trust.verify import AuthenticStatement
@@ -127,7 +136,19 @@ def install_from(
             transaction.releases[statement.name] = statement.release
             if each.repository:
                 transaction.repositories[statement.name] = each.repository
-        return _finish(context, transaction, goal)
+        done = _finish(context, transaction, goal)
+    if goal.switches and done.switched.outcome == "unchanged":
+        _finish_interrupted(context)
+    return done
+
+
+def _finish_interrupted(context: Context) -> None:
+    """Have services follow, if whoever switched to what is current died before they did."""
+    found = pending.read(context.layout)
+    if found and not found.waiting and found.after == generations.current_number(context.layout):
+        from appbundle.flows import confirm
+
+        confirm.resume(context)
 
 
 @contextmanager

@@ -100,9 +100,9 @@ def interrupt(fleet: Fleet) -> None:
 
 
 def test_repeated_switch_is_to_be_confirmed_as_well(fleet: Fleet) -> None:
-    """The same command once more, after a death behind the rename, still waits for somebody."""
+    """The same command once more, after a death behind the rename, still waits, and says so."""
     interrupt(fleet)
-    fleet.node.appb(*SWITCH)
+    assert "hint: goes back by itself" in fleet.node.appb(*SWITCH).stderr
     assert fleet.get() == "web 2.0"
     fleet.node.appb("switch", "--confirm")
     assert fleet.node.appb("switch", "--confirm", check=False).status == 10
