@@ -183,7 +183,7 @@ def _services(session: Session, plane: Plane, installed: Sequence[Sample] | None
             "Memory is the sum of proportional set sizes after the first use.",
         ],
     )
-    for name, rows in _in_turns(table, _ways(session, plane), session.rounds).items():
+    for name, rows in _in_turns(table, _ways(session, plane, table), session.rounds).items():
         table.rows.append({"name": name} | _medians(rows))
     for row in table.rows:
         if installed and "healthy_s" in row:
@@ -202,11 +202,12 @@ _NOT_INCLUDED = (
 )
 
 
-def _ways(session: Session, plane: Plane) -> Iterator[tuple[str, Callable[[], Row]]]:
+def _ways(session: Session, plane: Plane, table: Table) -> Iterator[tuple[str, Callable[[], Row]]]:
     names = {nodes.SYSTEMD: "appb, systemd", nodes.EMBEDDED: "appb supervise"}
     for kind in session.keepers:
-        yield f"{names[kind]}, files shared", partial(_on_node, session, plane, kind)
-        yield f"{names[kind]}{_COPIES}", partial(_on_node, session, plane, kind, copies=True)
+        on_node = partial(_on_node, session, plane, table, kind)
+        yield f"{names[kind]}, files shared", on_node
+        yield f"{names[kind]}{_COPIES}", partial(on_node, copies=True)
     packages = distribution.packages_for(plane.names)
     if packages and session.wants("apt-get") and is_installed("mmdebstrap"):
         yield "Debian's packages, apt-get install", partial(_debian, session, plane, packages)
@@ -235,7 +236,8 @@ def _give_up(table: Table, name: str, error: Exception) -> None:
 
 
 def _medians(rows: Sequence[Row]) -> Row:
-    return {key: median([float(str(row[key])) for row in rows]) for key in rows[0]}
+    keys = [key for key in rows[0] if all(key in row for row in rows)]
+    return {key: median([float(str(row[key])) for row in rows]) for key in keys}
 
 
 def _compare(rows: Sequence[Row]) -> None:
@@ -247,8 +249,13 @@ def _compare(rows: Sequence[Row]) -> None:
         row["ratio"] = float(str(size)) / float(str(copies)) if copies else None
 
 
-def _on_node(session: Session, plane: Plane, kind: str, *, copies: bool = False) -> Row:
-    with _network(kind) as network, nodes.node(session.workdir, kind, within=network) as node:
+def _on_node(
+    session: Session, plane: Plane, table: Table, kind: str, *, copies: bool = False
+) -> Row:
+    with (
+        _network(kind) as network,
+        nodes.node(session.workdir, kind, within=network, without=plane.names) as node,
+    ):
         warm(plane.bundles)
         before = pss(family(node.first))
         settle()
@@ -259,7 +266,12 @@ def _on_node(session: Session, plane: Plane, kind: str, *, copies: bool = False)
         else:
             node.run_appb("install", *plane.bundles, time_limit_s=_PATIENCE_S)
             row["healthy_s"] = time.monotonic() - began
-        if first_use.use(node, plane.names, session.workdir) and not copies:
+        try:
+            used = first_use.use(node, plane.names, session.workdir)
+        except ChildFailed as error:
+            _give_up(table, f"first use, {kind}", error)
+            used = False
+        if used and not copies:
             row["used_s"] = time.monotonic() - began
         return row | memory_of_confined(node.first, before)
 

@@ -86,24 +86,35 @@ def kinds() -> tuple[str, ...]:
 
 
 @contextlib.contextmanager
-def node(workdir: Path, kind: str, *, within: Sequence[str] = ()) -> Iterator[Node]:
+def node(
+    workdir: Path, kind: str, *, within: Sequence[str] = (), without: Sequence[str] = ()
+) -> Iterator[Node]:
     """Make an empty node that trusts the bench's key; its /apps is on a fresh disk.
 
     Args:
         within: What every command line begins with, where the node has no network of its own:
             one with systemd always has one.
+        without: This machine's services that one with systemd shall not have.
     """
     with fresh_disk(workdir) as disk:
-        with _systemd(disk, workdir) if kind == SYSTEMD else embedded(disk, within) as made:
+        with (
+            _systemd(disk, workdir, without) if kind == SYSTEMD else embedded(disk, within) as made
+        ):
             signing.trust(made.root, workdir)
             yield made
 
 
 @contextlib.contextmanager
-def _systemd(disk: Path, workdir: Path) -> Iterator[Node]:
+def _systemd(disk: Path, workdir: Path, without: Sequence[str]) -> Iterator[Node]:
     apps = disk / "apps"
     apps.mkdir()
-    with booted(f"{apps}:/apps", str(workdir)) as machine:
+
+    def prepare(root: Path) -> None:
+        for name in without:
+            for place in (f"usr/lib/systemd/system/{name}.service", f"etc/init.d/{name}"):
+                (root / place).unlink(missing_ok=True)
+
+    with booted(f"{apps}:/apps", str(workdir), prepare=prepare) as machine:
         yield Node(
             root=machine.root,
             apps=Path("/apps"),

@@ -41,12 +41,12 @@ def bundles_in(directory: Path) -> list[Path]:
 
 def read_plane(directory: Path, workdir: Path) -> Plane:
     """Take all bundles of a directory to measure with; at most two releases of an app."""
-    found: dict[str, list[tuple[int, Path]]] = defaultdict(list)
+    found: dict[str, dict[int, Path]] = defaultdict(dict)
     for path in bundles_in(directory):
         manifest = read_manifest(path)
-        found[manifest.name].append((manifest.release, path))
+        found[manifest.name][manifest.release] = path
     releases = [
-        [product.release_of_bundle(path, workdir) for _, path in sorted(paths)[:2]]
+        [product.release_of_bundle(path, workdir) for _, path in sorted(paths.items())[:2]]
         for _, paths in sorted(found.items())
     ]
     return Plane(
