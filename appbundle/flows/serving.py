@@ -130,21 +130,24 @@ def status(context: Context, references: Sequence[str] = ()) -> list[Status]:
     keys = sorted(services.named(references) if references else services.declared)
     instances = [Instance(key, second) for key in keys for second in (False, True)]
     seen = services.backend.observe(instances)
-    found = []
-    for instance in instances:
-        now = seen.get(instance, ABSENT)
-        if instance.is_next and now is ABSENT:
-            continue
-        wanted, service = services.declared[instance.key]
-        found.append(
-            Status(
-                instance=instance,
-                seen=now,
-                current=wanted.version,
-                health=_health(context, service, instance, now),
-            )
+    there = [each for each in instances if not each.is_next or seen[each] is not ABSENT]
+    answers: dict[Instance, str] = {}
+
+    def ask(instance: Instance) -> None:
+        _, service = services.declared[instance.key]
+        answers[instance] = _health(context, service, instance, seen[instance])
+
+    for some in together.portions(there):
+        together.on_each(ask, some)
+    return [
+        Status(
+            instance=each,
+            seen=seen[each],
+            current=services.declared[each.key][0].version,
+            health=answers[each],
         )
-    return found
+        for each in there
+    ]
 
 
 def _health(context: Context, service: Service, instance: Instance, now: Seen) -> str:
