@@ -62,7 +62,7 @@ def measure(session: Session) -> list[Table]:
         title=f"{session.services} small web servers on one node",
         columns=(
             Column("name", "Kept by"),
-            Column("install_s", "started one by one, s", "s"),
+            Column("install_s", "by a switch or one by one, s", "s"),
             Column("boot_s", "all at once, s", "s"),
             Column("services_bytes", "services, MB", "MB"),
             Column("others_bytes", "everything else, MB", "MB"),
