@@ -1,7 +1,8 @@
 """Clients of a web server. A line is printed when they begin; when standard input ends, so do
 they, and how it went is printed as JSON.
 
-Usage: ask.py URL CLIENTS      half of them keep their connection, half make one a request
+Usage: ask.py URL CLIENTS [NAME=VALUE]    half of them keep their connection, half make one a
+request; NAME is a header's
 
 Each asks at most fifty times a second, and never twice at once. Nothing is asked again: a request
 whose connection breaks, or whose answer is not 2xx or 3xx and complete, has failed.
@@ -13,6 +14,7 @@ import json
 import sys
 import threading
 import time
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from urllib.parse import urlsplit
@@ -27,12 +29,14 @@ class Client:
 
     Args:
         keeps: Whether it keeps its connection as long as the server does.
+        headers: What it always sends.
         answered: When each request that was answered well was sent, and when it was done.
         failed: What went wrong, and how often.
     """
 
     url: str
     keeps: bool
+    headers: Mapping[str, str]
     answered: list[tuple[float, float]] = field(default_factory=list)
     failed: collections.Counter[str] = field(default_factory=collections.Counter)
     _connection: http.client.HTTPConnection | None = None
@@ -54,7 +58,7 @@ class Client:
         parts = urlsplit(self.url)
         if self._connection is None:
             self._connection = http.client.HTTPConnection(parts.netloc, timeout=_TIMEOUT_S)
-        headers = {} if self.keeps else {"Connection": "close"}
+        headers = {**self.headers, **({} if self.keeps else {"Connection": "close"})}
         self._connection.request("GET", parts.path or "/", headers=headers)
         answer = self._connection.getresponse()
         answer.read()
@@ -69,7 +73,9 @@ class Client:
             self._connection = None
 
 
-def ask(url: str, clients: int, ending: threading.Event) -> dict[str, object]:
+def ask(
+    url: str, clients: int, ending: threading.Event, headers: Iterable[tuple[str, str]] = ()
+) -> dict[str, object]:
     """Let clients ask until `ending` is set.
 
     Returns:
@@ -77,7 +83,7 @@ def ask(url: str, clients: int, ending: threading.Event) -> dict[str, object]:
         were answered, and `gap_s`, the longest time in which no answer came.
     """
     began = time.monotonic()
-    asking = [Client(url, keeps=number % 2 == 0) for number in range(clients)]
+    asking = [Client(url, number % 2 == 0, dict(headers)) for number in range(clients)]
     threads = [threading.Thread(target=each.ask_until, args=[ending]) for each in asking]
     for thread in threads:
         thread.start()
@@ -102,7 +108,8 @@ def main() -> None:
     ending = threading.Event()
     threading.Thread(target=lambda: (sys.stdin.read(), ending.set()), daemon=True).start()
     print("asking", flush=True)
-    json.dump(ask(sys.argv[1], int(sys.argv[2]), ending), sys.stdout)
+    headers = [(name, value) for name, _, value in (each.partition("=") for each in sys.argv[3:])]
+    json.dump(ask(sys.argv[1], int(sys.argv[2]), ending, headers), sys.stdout)
 
 
 if __name__ == "__main__":
