@@ -26,6 +26,7 @@ _SWITCHES = {
     "--json": "as_json",
     "--ephemeral": "ephemeral",
     "--next": "is_next",
+    "--no-sockets": "no_sockets",
 }
 _VALUES = {
     "--generation": "generation",
@@ -50,6 +51,7 @@ class Request:
         self.dry_run = False
         self.ephemeral = False
         self.is_next = False
+        self.no_sockets = False
         self.generation = ""
         self.sockets_from = ""
         self.ready_fd = ""
@@ -105,6 +107,7 @@ def command() -> click.Command:
         default="",
         help="Get its sockets from the holder at PATH.",
     )
+    @click.option("--no-sockets", is_flag=True, help="Give it none of its sockets.")
     @click.option(
         "--ready-fd", metavar="FD", default="", help="Write a newline to FD when it is ready."
     )
@@ -191,6 +194,7 @@ def _answer(request: Request) -> int:
         generation=request.generation,
         ephemeral=request.ephemeral,
         is_next=request.is_next,
+        no_sockets=request.no_sockets,
         sockets_from=request.sockets_from,
         ready_fd=int(request.ready_fd) if request.ready_fd else -1,
     )

@@ -27,6 +27,7 @@ class Wish(Value):
         generation: The number of the generation whose version and configuration it has, or empty.
         ephemeral: What it writes vanishes with it.
         is_next: It is a service's second instance.
+        no_sockets: It gets none of its sockets, which its service may have.
         sockets_from: Where a node's socket holder listens, or empty.
         ready_fd: Gets a newline when the service is ready; -1 for none.
     """
@@ -36,6 +37,7 @@ class Wish(Value):
     generation: str = ""
     ephemeral: bool = False
     is_next: bool = False
+    no_sockets: bool = False
     sockets_from: str = ""
     ready_fd: int = -1
 
@@ -169,6 +171,8 @@ def _user(root: str, service: Service, *, create: bool) -> User:
 def _listening(root: str, wish: Wish, prepared: Prepared) -> descriptors.Listening:
     """The sockets that the service gets: from a holder, from our own starter, or made here."""
     service = prepared.service
+    if wish.no_sockets:
+        return ()
     if wish.sockets_from:
         key = f"{service.name}/{service.service or service.name}"
         return descriptors.received(wish.sockets_from, key)

@@ -582,6 +582,16 @@ def test_taken_port_is_a_conflict(declared: Service) -> None:
     assert f"cannot listen on {address}" in done.stderr
 
 
+def test_command_beside_a_service_leaves_its_sockets(declared: Service) -> None:
+    """Who wants none of them is started though the service has them."""
+    with socket.socket() as service:
+        service.bind(("127.0.0.1", 0))
+        service.listen()
+        address = f"127.0.0.1:{service.getsockname()[1]}"
+        node = declared(sockets=[{"name": "web", "listen": address}])
+        assert probe(node, "print(os.environ.get('LISTEN_FDS'))", "--no-sockets") == "None"
+
+
 def test_sockets_are_passed_at_the_second_start_too(declared: Service) -> None:
     """Nothing is loaded inside that only the first start, which makes directories, had loaded."""
     port = _free_port()
