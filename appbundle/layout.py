@@ -14,6 +14,8 @@ SIGNED = "signed"
 ABOUT = "about.json"
 """In BUNDLE_DIR of an installed version: the manifest without its tables, and when it came."""
 
+COMMANDS = "bin"
+"""In a generation: a launcher for each command of its apps. No app has this name."""
 RENDERED = ".rendered"
 """In a generation: files by app, and `APP.json` with its services and tasks, filled in."""
 SECRETS = ".secrets"
@@ -35,6 +37,11 @@ class Layout:
     @property
     def apps(self) -> Path:
         return self.root / "apps"
+
+    @property
+    def commands(self) -> Path:
+        """A link to the commands of the current generation; missing if there never were any."""
+        return self.apps / COMMANDS
 
     @property
     def private(self) -> Path:

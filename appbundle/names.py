@@ -15,8 +15,9 @@ Digest = NewType("Digest", str)
 _APP_NAME = re.compile(r"(?=.{1,26}\Z)[a-z][a-z0-9]*(?:-[a-z0-9]+)*", re.ASCII)
 _VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+~_-]{0,62}", re.ASCII)
 _DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
-# Below /var/lib this is the node's own, and not an app's state.
-_RESERVED_APPS = frozenset({"appbundle"})
+_COMMAND = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}", re.ASCII)
+# Below /var/lib and /apps these are the node's own, and not an app's.
+_RESERVED_APPS = frozenset({"appbundle", "bin"})
 _RESERVED_VERSIONS = frozenset({"current"})
 
 OWN = AppName("appb")
@@ -39,7 +40,7 @@ def parse_app_name(text: str) -> AppName:
     """Check an app's name: lower-case words joined by single hyphens, at most 26 characters.
 
     Raises:
-        UsageError: It is not such a name, or is a reserved one (`appbundle`).
+        UsageError: It is not such a name, or is a reserved one (`appbundle`, `bin`).
     """
     if not is_app_name(text):
         raise UsageError(
@@ -71,6 +72,11 @@ def is_app_name(text: str) -> bool:
 def is_version(text: str) -> bool:
     """The same for a version."""
     return _VERSION.fullmatch(text) is not None and text not in _RESERVED_VERSIONS
+
+
+def is_command(text: str) -> bool:
+    """Whether a text can be the name of a command that an app exports; `appb` is nobody's."""
+    return _COMMAND.fullmatch(text) is not None and text != OWN
 
 
 def parse_digest(text: str) -> Digest:

@@ -26,6 +26,7 @@ NO_APPS = [
     "a\n",
     "é",
     "appbundle",
+    "bin",
 ]
 VERSIONS = ["1", "34.0.0", "1.0~rc1+b2_x-y", "v" * 63, "currently"]
 NO_VERSIONS = ["", "current", ".", "..", ".1", "-1", "1/2", "1@2", "1 2", "1\n", "é1", "v" * 64]

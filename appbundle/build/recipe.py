@@ -45,6 +45,7 @@ class _Common(
     summary: str = ""
     requires: Requires | None = None
     run: Run | None = None
+    commands: dict[str, tuple[str, ...]] = {}
     services: tuple[Service, ...] = ()
     settings: tuple[Setting, ...] = ()
     templates: tuple[Template, ...] = ()
@@ -111,6 +112,7 @@ class Recipe:
         source: Where the sources are, URL.
         requires: What a node must have; `architecture` is never `host` here.
         run: The declared command, if any.
+        commands: What people may call by name; sorted, as a manifest has them.
         services: What a node keeps running.
         settings: What an administrator may change.
         templates: Files that follow from settings.
@@ -135,6 +137,7 @@ class Recipe:
     source: str
     requires: Requires
     run: Run | None
+    commands: dict[str, tuple[str, ...]]
     services: tuple[Service, ...]
     settings: tuple[Setting, ...]
     templates: tuple[Template, ...]
@@ -273,6 +276,7 @@ def _merge(
         source=document.source,
         requires=_resolve(chosen.requires or document.requires or Requires()),
         run=chosen.run or document.run,
+        commands=dict(sorted((chosen.commands or document.commands).items())),
         services=tuple(map(_sorted, chosen.services or document.services)),
         settings=chosen.settings or document.settings,
         templates=chosen.templates or document.templates,

@@ -1,4 +1,4 @@
-"""What a bundle declares of services and state, as lines for people who decide about it."""
+"""What a bundle declares of commands, services and state, as lines for whoever decides about it."""
 
 import shlex
 from collections.abc import Iterator
@@ -20,6 +20,8 @@ def declared(manifest: Manifest) -> Iterator[tuple[str, str]]:
     Returns:
         What it is about, each once, and what is said of it: `service web may`, `opens ...`.
     """
+    for name, argv in manifest.commands.items():
+        yield f"command {name}", shlex.join(argv)
     for service in manifest.services:
         yield from _program(f"service {service.name}", service)
     for setting in manifest.settings:

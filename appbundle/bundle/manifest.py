@@ -108,6 +108,8 @@ class Manifest(
         compression: What made the frames (`zstd 1.5.7 level 12`); packing again needs the same.
         requires: What a node must have.
         run: The declared foreground command, if any.
+        commands: What people may call by name: program (absolute, inside the bundle) and first
+            arguments, by the command's name; sorted.
         services: What a node keeps running.
         settings: What an administrator may change.
         templates: Files that follow from settings.
@@ -133,6 +135,7 @@ class Manifest(
     compression: str = ""
     requires: Requires = Requires()
     run: Run | None = None
+    commands: dict[str, tuple[str, ...]] = {}
     services: tuple[Service, ...] = ()
     settings: tuple[Setting, ...] = ()
     templates: tuple[Template, ...] = ()

@@ -10,7 +10,9 @@ from typing import TypeVar
 
 import msgspec
 
+from appbundle.bundle.command_rules import check_commands
 from appbundle.bundle.manifest import File, Frame, Link, Manifest, Run
+from appbundle.bundle.paths import leads_to
 from appbundle.bundle.payload import MAX_COMPRESSED_FRAME_SIZE, MAX_FRAME_SIZE, Shape, measure
 from appbundle.bundle.service_rules import check_services
 from appbundle.bundle.setting_rules import check_references, check_settings
@@ -35,7 +37,6 @@ _ARCHITECTURE = re.compile(r"[a-z0-9_]{1,32}", re.ASCII)
 _BASE = re.compile(r"(?:[a-z0-9][a-z0-9.-]{0,62})?", re.ASCII)
 _KERNEL = re.compile(r"(?:[0-9]{1,4}\.[0-9]{1,4}(?:\.[0-9]{1,6})?)?", re.ASCII)
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}", re.ASCII)
-_MAX_LINK_HOPS = 40
 
 _Struct = TypeVar("_Struct", bound=msgspec.Struct)
 
@@ -102,6 +103,7 @@ def check_manifest(manifest: Manifest) -> Shape:
         {file.path for file in manifest.files} if manifest.templates else (),
     )
     _check_tree(manifest)
+    check_commands(manifest)
     return _check_payload(manifest)
 
 
@@ -119,8 +121,8 @@ def _check_description(manifest: Manifest) -> None:
         raise _refuse("the release is not a number from 0 to 2^53", str(manifest.release))
     if not 0 <= manifest.created <= MAX_CREATED:
         raise _refuse("the time of creation is out of range", str(manifest.created))
-    acts = (manifest.run, manifest.services, manifest.settings, manifest.tasks, manifest.rollback)
-    if manifest.name == OWN and any(acts):
+    acts = ("run", "commands", "services", "settings", "tasks", "rollback")
+    if manifest.name == OWN and any(getattr(manifest, each) for each in acts):
         raise _refuse("appb itself has nothing to run, to set or to migrate", manifest.name)
     for text in (manifest.summary, manifest.licence, manifest.homepage, manifest.source):
         if len(text) > 1000 or not is_harmless(text):
@@ -264,29 +266,8 @@ def link_leaves(link: Link, targets: dict[str, str]) -> bool:
     Returns:
         True as well if it takes more hops than a kernel follows.
     """
-    if link.target.startswith("/"):
-        return True
-    here = link.path.split("/")[:-1]
-    todo = link.target.split("/")[::-1]
-    hops = 0
-    while todo:
-        part = todo.pop()
-        if part in ("", "."):
-            continue
-        if part == "..":
-            if not here:
-                return True
-            here.pop()
-            continue
-        here.append(part)
-        target = targets.get("/".join(here))
-        if target is not None:
-            hops += 1
-            if target.startswith("/") or hops > _MAX_LINK_HOPS:
-                return True
-            here.pop()
-            todo += target.split("/")[::-1]
-    return False
+    parent, _, _ = link.path.rpartition("/")
+    return leads_to(link.target, targets, base=parent) is None
 
 
 def _check_payload(manifest: Manifest) -> Shape:

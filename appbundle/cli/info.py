@@ -85,12 +85,12 @@ def _words(document: dict[str, Any], manifest: "Manifest") -> str:
                 rows += [("signed by", f"{each['fingerprint']}") for each in value]
             case "requires" | "run", dict():
                 rows += [(f"{key} {inner}", _word(each)) for inner, each in value.items() if each]
-            case "services", list():
+            case "commands", dict():
                 rows += declared(manifest)
             case (("files" | "format" | "signers"), _):
                 pass
-            case (("settings" | "templates" | "tasks" | "rollback"), _):
-                pass  # Said with services.
+            case (("services" | "settings" | "templates" | "tasks" | "rollback"), _):
+                pass  # Said with commands.
             case _, "" | None:
                 pass
             case _:

@@ -30,6 +30,7 @@ def switched(result: "Switched") -> dict[str, Any]:
         "settings": settings(result.settings),
         "widenings": list(result.widenings),
         "losses": list(result.losses),
+        "commands": list(result.commands),
     }
 
 

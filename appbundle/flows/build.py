@@ -213,6 +213,8 @@ def _programs(what: Recipe) -> Iterator[str]:
     """What is started of a bundle, as the recipe says."""
     if what.run is not None:
         yield what.run.argv[0]
+    for argv in what.commands.values():
+        yield from argv[:1]
     for service in what.services:
         yield from service.argv[:1]
         if service.health is not None:
@@ -313,6 +315,7 @@ def _describe(what: Recipe, created: int) -> Manifest:
         created=created,
         requires=what.requires,
         run=what.run,
+        commands=what.commands,
         services=what.services,
         settings=what.settings,
         templates=what.templates,

@@ -390,6 +390,7 @@ def plan_from(
             settings=switch.told_settings(before, after) if after else (),
             widenings=switch.widenings(context, before, after, told) if after else (),
             losses=switch.losses(context, before, after, told) if after else (),
+            commands=switch.new_commands(before, after) if after else (),
         ),
         versions=_refs(refs),
         cost=total,

@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from appbundle.errors import ConflictError, NotFoundError
 from appbundle.flows.context import Context
-from appbundle.names import AppName, BundleRef, Version
-from appbundle.store import generations, listed, node
+from appbundle.names import OWN, AppName, BundleRef, Version
+from appbundle.store import commands, generations, listed, node
 from appbundle.store.generations import Generation
 from appbundle.system import files
 
@@ -58,6 +58,7 @@ class Switched:
         settings: Those that have another value, of apps that stay or come.
         widenings: What services may do that they could not before, a sentence each.
         losses: What is lost of what apps have written, a sentence each.
+        commands: What can be called newly by name.
     """
 
     generation: Generation | None
@@ -66,11 +67,14 @@ class Switched:
     settings: tuple[SettingChange, ...] = ()
     widenings: tuple[str, ...] = ()
     losses: tuple[str, ...] = ()
+    commands: tuple[str, ...] = ()
 
     @property
     def lines(self) -> tuple[str, ...]:
         """All of it that people should know before it happens."""
-        return (*map(str, (*self.changes, *self.settings)), *self.widenings, *self.losses)
+        changed = map(str, (*self.changes, *self.settings))
+        called = [f"commands: {', '.join(self.commands)} (in /apps/bin)"] if self.commands else []
+        return (*changed, *called, *self.widenings, *self.losses)
 
 
 Prepared = tuple[Generation, Path]
@@ -213,6 +217,7 @@ def _switch_number(
         settings=told_settings(current, target),
         widenings=wider,
         losses=lost,
+        commands=new_commands(current, target),
     )
     if dry_run:
         return planned
@@ -315,6 +320,7 @@ def _switch_apps(
             settings=told_settings(before, generation),
             widenings=widenings(context, before, generation),
             losses=losses(context, before, generation),
+            commands=new_commands(before, generation),
         )
     return make_current(context, before, generation)
 
@@ -338,15 +344,18 @@ def plan(
     traits = {
         name: _traits(context, before, name, version, told or {}) for name, version in apps.items()
     }
+    exported = {name: each.commands for name, each in traits.items() if each.commands}
     planned = generations.plan(
         context.layout,
         apps=apps,
         reason=reason,
         by=context.by,
         created_at=context.now,
-        serving=[name for name, (serves, _) in traits.items() if serves],
-        configured=[name for name, (_, configured) in traits.items() if configured],
+        serving=[name for name, each in traits.items() if each.serves],
+        configured=[name for name, each in traits.items() if each.configured],
         origins=origins,
+        exported=exported,
+        appb=_launching_appb(context, apps) if exported else (),
     )
     if not planned.configuration:
         return planned
@@ -356,25 +365,62 @@ def plan(
     return configuration.complete(context, before, planned, told=told or {}, wishes=wishes or {})
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Traits:
+    """What a generation must know of an app's declaration.
+
+    Args:
+        serves: Whether it has services.
+        configured: Whether it has settings, templates or tasks.
+        commands: Its commands, by name.
+    """
+
+    serves: bool = False
+    configured: bool = False
+    commands: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+
 def _traits(
     context: Context,
     before: Generation | None,
     name: AppName,
     version: Version,
     told: "Mapping[AppName, Manifest]",
-) -> tuple[bool, bool]:
-    """Whether an app declares services, and whether settings or tasks.
-
-    Only what changes is looked at.
-    """
+) -> _Traits:
+    """Look at an app's declaration, if its version changes."""
     if name in told:
         from appbundle.bundle import filling
 
-        return bool(told[name].services), filling.is_configured(told[name])
+        manifest = told[name]
+        return _Traits(
+            serves=bool(manifest.services),
+            configured=filling.is_configured(manifest),
+            commands=manifest.commands,
+        )
     if before is not None and before.apps.get(name) == version:
-        return name in before.serving, name in before.configuration
+        return _Traits(
+            serves=name in before.serving,
+            configured=name in before.configuration,
+            commands=before.commands.get(name, {}),
+        )
     found = listed.read(context.layout, name, version)
-    return (found.serves, found.configured) if found else (False, False)
+    if found is None:
+        return _Traits()
+    return _Traits(serves=found.serves, configured=found.configured, commands=found.commands)
+
+
+def _launching_appb(context: Context, apps: Mapping[AppName, Version]) -> list[str]:
+    """How commands start appb: the one that is an app beside them, or else as units do."""
+    # Not at the top: few nodes have commands.
+    from appbundle.services import own
+
+    return [own.OWN_PROGRAM] if OWN in apps else own.lasting_command(context.layout)
+
+
+def new_commands(before: Generation | None, after: Generation) -> tuple[str, ...]:
+    """The commands that a generation has and the one before has not, sorted."""
+    had = commands.names(before.commands) if before else set()
+    return tuple(sorted(commands.names(after.commands) - had))
 
 
 def make_current(
@@ -441,6 +487,7 @@ def activate_prepared(
         settings=told_settings(before, generation),
         widenings=widenings(context, before, generation),
         losses=losses(context, before, generation),
+        commands=new_commands(before, generation),
     )
     _announce(context, planned)
     if before is not None and before.secrets:

@@ -172,7 +172,7 @@ def _check_generations(layout: Layout) -> list[Problem]:
             Problem(f".appb/generations/{current.number}", f"needs {missing}, which is not on disk")
             for missing in generations.missing_versions(layout, current)
         ),
-        *(Problem(path, what) for path, what in generations.wrong_links(layout, current)),
+        *(Problem(path, what) for path, what in generations.wrong_entries(layout, current)),
     ]
 
 

@@ -11,6 +11,8 @@ from appbundle.names import OWN
 _PYTHON = "/usr/lib/appb/python"
 """In a bundle of appb: what starts its Python, and what that takes for itself."""
 _PROGRAM = "usr/bin/appb"
+OWN_PROGRAM = f"apps/{OWN}/current/{_PROGRAM}"
+"""The appb that is an app of a node, below its root."""
 
 
 def lasting_command(layout: Layout) -> list[str]:
@@ -24,6 +26,6 @@ def lasting_command(layout: Layout) -> list[str]:
     """
     if not sys.executable.endswith(_PYTHON):
         return [sys.executable, "-I", "-m", "appbundle"]
-    current = layout.app(OWN) / "current" / _PROGRAM
+    current = layout.root / OWN_PROGRAM
     own = Path(sys.executable.removesuffix(_PYTHON)) / _PROGRAM
     return [str(current if current.exists() else own)]

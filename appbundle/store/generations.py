@@ -7,14 +7,16 @@ changed, but for its outcome; which one is current is one symbolic link, and not
 import contextlib
 import json
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from appbundle.errors import CorruptError, NoSpaceError, NotFoundError
-from appbundle.layout import Layout
+from appbundle.layout import COMMANDS, Layout
 from appbundle.names import AppName, BundleRef, Version
+from appbundle.store import commands
+from appbundle.store.commands import Commands
 from appbundle.system import files
 
 RECORD = "generation.json"
@@ -46,6 +48,8 @@ class Generation:
         taken: The values of settings that are those of other apps' ones, by app.
         secrets: For each secret of an app where it is from: `set 3` or `made 3`, in generation 3;
             `of made 3` if it is made of another app's.
+        commands: What apps export: program and first arguments, by app and name.
+        appb: How their launchers start appb.
     """
 
     number: int
@@ -61,6 +65,8 @@ class Generation:
     settings: dict[AppName, dict[str, str]] = field(default_factory=dict)
     taken: dict[AppName, dict[str, str]] = field(default_factory=dict)
     secrets: dict[AppName, dict[str, str]] = field(default_factory=dict)
+    commands: dict[AppName, dict[str, list[str]]] = field(default_factory=dict)
+    appb: list[str] = field(default_factory=list)
 
     def given(self, app: AppName) -> dict[str, str]:
         """The settings of an app that do not have their defaults."""
@@ -138,6 +144,8 @@ def plan(
     serving: Collection[AppName] = (),
     configured: Collection[AppName] = (),
     origins: Mapping[AppName, int] | None = None,
+    exported: Commands | None = None,
+    appb: Sequence[str] = (),
 ) -> Generation:
     """Say what the next generation would be; nothing is written.
 
@@ -147,7 +155,17 @@ def plan(
         configured: Those that declare settings, templates or tasks.
         origins: As in `Generation`, for the apps that go back now; other apps keep theirs while
             their version stays.
+        exported: The commands of those that have any.
+        appb: How to start appb for these.
+
+    Raises:
+        ConflictError: These commands cannot be together.
     """
+    found = {
+        name: {each: list(argv) for each, argv in own.items()}
+        for name, own in sorted((exported or {}).items())
+    }
+    commands.check(layout, found)
     known = numbers(layout)
     before = current(layout)
     inherited = {
@@ -166,6 +184,8 @@ def plan(
         origins=inherited | dict(origins or {}),
         serving=tuple(sorted(serving)),
         configuration=dict.fromkeys(sorted(configured), ""),
+        commands=found,
+        appb=list(appb),
     )
 
 
@@ -184,6 +204,7 @@ def prepare(generation: Generation, stage: Path) -> Path:
         for name, version in generation.apps.items():
             os.symlink(_link_target(name, version), name, dir_fd=fd)
         os.symlink(str(generation.number), READY, dir_fd=fd)
+    commands.write(directory, generation.number, generation.commands, generation.appb)
     files.write_new(directory / RECORD, _encode(generation))
     return directory
 
@@ -211,6 +232,8 @@ def sync(directory: Path) -> None:
 
 def commit(layout: Layout, generation: Generation, directory: Path) -> None:
     """Give a prepared, durable generation its number."""
+    if generation.commands:
+        commands.link(layout)
     os.rename(directory, layout.generations / str(generation.number))
     files.fsync_directory(layout.generations)
 
@@ -245,7 +268,7 @@ def record_outcome(layout: Layout, generation: Generation, outcome: str) -> None
 def _encode(generation: Generation) -> bytes:
     values = asdict(generation)
     # Most nodes have no settings, and no need to read of them.
-    for name in ("serving", "configuration", "settings", "taken", "secrets"):
+    for name in ("serving", "configuration", "settings", "taken", "secrets", "commands", "appb"):
         if not values[name]:
             del values[name]
     return json.dumps(values, indent=1).encode() + b"\n"
@@ -276,8 +299,8 @@ def _is_on_disk(layout: Layout, name: AppName, version: Version) -> bool:
     return os.path.lexists(layout.about(name, version))
 
 
-def wrong_links(layout: Layout, generation: Generation) -> list[tuple[str, str]]:
-    """Compare the links that services follow with the generation's record.
+def wrong_entries(layout: Layout, generation: Generation) -> list[tuple[str, str]]:
+    """Compare the links that services follow, and commands, with the generation's record.
 
     Returns:
         Paths relative to `/apps`, each with what it is instead of what it should be.
@@ -287,10 +310,21 @@ def wrong_links(layout: Layout, generation: Generation) -> list[tuple[str, str]]
         f"{home}/{name}": _link_target(name, version) for name, version in generation.apps.items()
     }
     expected |= {f"{name}/current": current_link_target(name) for name in generation.apps}
+    if generation.commands:
+        expected[COMMANDS] = commands.LINK
+    directory = layout.apps / home
     return [
-        (path, f"{found} instead of a link to {target}")
-        for path, target in expected.items()
-        if (found := _what_is_at(layout.apps / path)) != f"a link to {target}"
+        *(
+            (path, f"{found} instead of a link to {target}")
+            for path, target in expected.items()
+            if (found := _what_is_at(layout.apps / path)) != f"a link to {target}"
+        ),
+        *(
+            (f"{home}/{path}", problem)
+            for path, problem in commands.wrong(
+                directory, generation.number, generation.commands, generation.appb
+            )
+        ),
     ]
 
 

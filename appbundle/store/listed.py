@@ -27,6 +27,7 @@ class Listed:
         installed_at: Seconds since the epoch.
         serves: Whether it declares services.
         configured: Whether it declares settings, templates, tasks, or what going back means.
+        commands: What people may call: program and first arguments, by name.
     """
 
     version: Version
@@ -36,6 +37,7 @@ class Listed:
     installed_at: int
     serves: bool
     configured: bool
+    commands: dict[str, list[str]]
 
 
 def app_names(layout: Layout) -> list[AppName]:
@@ -98,6 +100,7 @@ def read(layout: Layout, name: AppName, version: Version) -> Listed | None:
             serves=bool(about["manifest"].get("services")),
             # Two braces never stand side by side in JSON, but in a text with a setting's name.
             configured=b"{{" in raw or any(about["manifest"].get(key) for key in CONFIGURED),
+            commands=about["manifest"].get("commands", {}),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise damaged(path, name, version, error) from error

@@ -153,7 +153,8 @@ def test_install(memory: Path) -> None:
     """An installation that dies leaves the old generation or the new one."""
     node = _base(memory)
     before = node.looks()
-    bundle = make_bundle(memory, "hello", "4.0", release=4)
+    commands = {"greet": ("/bin/hello",)}
+    bundle = make_bundle(memory, "hello", "4.0", release=4, commands=commands)
     new = before.apps | {"hello": "4.0"}
     case = Case(
         node.root,

@@ -130,11 +130,17 @@ def _assert_in_order(calls: list[Call]) -> None:
         assert _is_durable(calls, at, home, following), f"{new} in {home}"
 
 
+def exporting(memory: Path, version: int) -> Path:
+    """A bundle that exports commands, which are written with each generation."""
+    commands = {"one": ("/bin/hello",), "two": ("/bin/hello", "2")}
+    return make_bundle(memory, "one", str(version), release=version, commands=commands)
+
+
 @pytest.fixture
 def node(node: Node, memory: Path) -> Node:
     """A node that runs one 2 after one 1."""
     for version in (1, 2):
-        node.install(make_bundle(memory, "one", str(version), release=version))
+        node.install(exporting(memory, version))
     return node
 
 
@@ -153,7 +159,7 @@ COMMANDS = [
 
 
 def _words(command: str, memory: Path) -> list[str]:
-    three = make_bundle(memory, "one", "3", release=3) if "{three}" in command else ""
+    three = exporting(memory, 3) if "{three}" in command else ""
     directory = (
         make_bundle(memory, "other", "1", as_directory=True) if "{directory}" in command else ""
     )

@@ -35,7 +35,7 @@ MAX_FRAME = 4 << 20
 MAX_COMPRESSED_FRAME = (4 << 20) + (16 << 10) + 64
 MIN_WINDOW = 1 << 10
 
-NAME = r"(?=.{1,26}\Z)(?!appb(?:undle)?\Z)[a-z][a-z0-9]*(-[a-z0-9]+)*"
+NAME = r"(?=.{1,26}\Z)(?!(?:appbundle|bin)\Z)[a-z][a-z0-9]*(-[a-z0-9]+)*"
 VERSION = r"(?!current\Z)[0-9A-Za-z][0-9A-Za-z.+~_-]{0,62}"
 DIGEST = r"[0-9a-f]{64}"
 NUMBER = r"0|[1-9][0-9]*"
@@ -204,6 +204,7 @@ MANIFEST: dict[str, Any] = {
     "compression": "",
     "requires": {},
     "run": None,
+    "commands": {},
     "services": [],
     "settings": [],
     "templates": [],
@@ -386,6 +387,10 @@ def check_kinds(whole: Mapping[str, Any], table: Mapping[str, Any]) -> None:
         elif key == "environment":
             check_kind(value, dict)
             check_texts(list(value.values()))
+        elif key == "commands":
+            check_kind(value, dict)
+            for words in value.values():
+                check_texts(words)
         elif key == "argv" or default == []:
             check_texts(value)
         elif default is ...:
@@ -429,6 +434,7 @@ def check_rules(manifest: dict[str, Any]) -> None:
     check_settings(manifest)
     check_tasks(manifest)
     check_tree(manifest)
+    check_commands(manifest)
     check_frames(manifest)
 
 
@@ -670,7 +676,8 @@ def check_tree(manifest: dict[str, Any]) -> None:
         need(path.count("/") < 64, "too deep")
     for path, link_target in links.items():
         need(link_target and len(link_target.encode()) <= 4095 and harmless(link_target), "target")
-        need(path in outward or not leaves(path, links), "a link leaves")
+        stays = follow(path.split("/")[:-1], link_target, links) is not None
+        need(path in outward or stays, "a link leaves")
     for _, size, digest, _, since in files:
         need(0 <= size <= MAX_CONTENT and re.fullmatch(DIGEST, digest), "a file")
         need((size == 0) == (digest == hashlib.sha256().hexdigest()), "no bytes, or another digest")
@@ -688,16 +695,15 @@ def check_path(path: str, directories: Collection[str]) -> None:
     need(path.split("/")[0] != ".bundle", "a reserved path")
 
 
-def leaves(path: str, links: Mapping[str, str]) -> bool:
-    """Whether following a link leaves the bundle."""
-    here, met = path.split("/")[:-1], 0
-    todo = links[path].split("/")
-    if links[path].startswith("/"):
-        return True
+def follow(here: list[str], path: str, links: Mapping[str, str]) -> str | None:
+    """Where a path leads from a directory; None if that leaves the bundle."""
+    todo, met = path.split("/"), 0
+    if path.startswith("/"):
+        return None
     while todo:
         part = todo.pop(0)
         if part == ".." and not here:
-            return True
+            return None
         if part == "..":
             here.pop()
         elif part not in ("", "."):
@@ -707,9 +713,27 @@ def leaves(path: str, links: Mapping[str, str]) -> bool:
                 here.pop()
                 met += 1
                 if link_target.startswith("/") or met > 40:
-                    return True
+                    return None
                 todo = link_target.split("/") + todo
-    return False
+    return "/".join(here)
+
+
+def check_commands(manifest: dict[str, Any]) -> None:
+    """What people may call."""
+    commands, services = manifest["commands"], [each["name"] for each in manifest["services"]]
+    links = dict(manifest["links"])
+    programs = {path for path, _, _, executable, _ in manifest["files"] if executable}
+    need(len(commands) <= 64 and list(commands) == sorted(commands), "the commands")
+    one = len(services) <= 1 or manifest["name"] in services
+    need(one or not commands, "which of the services")
+    for name, argv in commands.items():
+        need(re.fullmatch("[a-z0-9][a-z0-9._-]{0,63}", name, re.ASCII), "a command's name")
+        need(name != "appb" and 1 <= len(argv) <= 32, "a command")
+        for text in argv:
+            need(len(text) <= 1024 and harmless(text) and "{{" not in text, "a command's text")
+        need(argv[0].startswith("/"), "a command's program")
+        need(not {"", ".", ".."} & {*argv[0][1:].split("/")}, "the path of a command's program")
+        need(follow([], argv[0][1:], links) in programs, "a command's program is a file")
 
 
 def check_frames(manifest: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ from appbundle.bundle.services import Health, Limits, Service, Socket, Stop
 from appbundle.bundle.settings import Setting, Template
 from appbundle.bundle.tasks import Rollback, Task
 from appbundle.errors import ManifestError
-from tests.bundle import test_service_rules
+from tests.bundle import test_command_rules, test_service_rules
 from tests.bundles import WEB, Draft, Entry, File, Link, Node, complete, draft, make_node, new_key
 from tests.bundles import read_tree as read_literal
 from tests.docs import second_reader
@@ -203,6 +203,28 @@ def test_wrong_service_is_refused(node: Node, change: dict[str, object]) -> None
         node.install(path)
     with pytest.raises(Refused):
         read(path)
+
+
+COMMANDS: dict[str, dict[str, tuple[str, ...]]] = {
+    f"command-{at}": case for at, case in enumerate(test_command_rules.WRONG)
+}
+
+
+@pytest.mark.parametrize("commands", COMMANDS.values(), ids=list(COMMANDS))
+def test_wrong_commands_are_refused(node: Node, commands: dict[str, tuple[str, ...]]) -> None:
+    """What appb refuses of commands, the page refuses."""
+    path = node.write(draft(test_command_rules.TREE).change(commands=commands))
+    with pytest.raises(ManifestError):
+        node.install(path)
+    with pytest.raises(Refused):
+        read(path)
+
+
+def test_commands_are_read(node: Node) -> None:
+    """What is right of commands is read by both."""
+    path = node.write(draft(test_command_rules.TREE).change(commands=test_command_rules.GOOD))
+    node.install(path)
+    assert read(path).manifest["commands"].keys() == test_command_rules.GOOD.keys()
 
 
 PLACED = Service(
