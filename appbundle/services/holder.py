@@ -50,6 +50,8 @@ _PATIENCE_S = 5.0
 _CREDENTIALS = struct.Struct("3i")
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _BACKLOG = 128
+_IP_FREEBIND = 15
+"""Of <linux/in.h>, and of IPv6 sockets too; Python has no name for it."""
 
 Held = dict[str, tuple[str, socket.socket]]
 """A service's sockets by name, with the address that each listens at."""
@@ -130,6 +132,8 @@ def open_socket(layout: Layout, app: str, declared: Socket) -> socket.socket:
         found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if declared.listen.startswith("*") and ":" in host:
             found.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        # At boot the address may not be there yet.
+        found.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
         found.bind((host, int(port)))
         found.listen(declared.backlog)
     except BaseException:

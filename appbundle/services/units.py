@@ -310,6 +310,8 @@ def _socket_unit(name: str, socket: Socket, place: Place) -> Iterator[str]:
         yield "SocketMode=0666"
     else:
         yield "NoDelay=yes"
+        # At boot the address may not be there yet: sockets are opened before any network is up.
+        yield "FreeBind=yes"
 
 
 def _timer_unit(service: Service, place: Place) -> Iterator[str]:
