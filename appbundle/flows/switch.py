@@ -240,7 +240,7 @@ def _announce(context: Context, planned: Switched) -> None:
     if planned.losses and not context.gate.accept_loss:
         raise ConflictError(
             planned.losses[0],
-            hint="to go back all the same: appb switch ... --accept-loss",
+            hint="to go back all the same, say so: --accept-loss",
         )
 
 
