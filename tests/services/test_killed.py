@@ -11,7 +11,7 @@ from tests.services.conftest import Fleet
 
 pytestmark = [
     pytest.mark.root,
-    pytest.mark.slow,
+    pytest.mark.minutes,
     pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace"),
 ]
 
