@@ -2,7 +2,8 @@
 
 A page's blocks ```console hold commands after `$ ` (continued after `> `), each with its output
 below it, standard error included. A line `...` stands for any lines, `…` for any text in a line.
-`<!-- run: demo -->` before a block says that scripts/demo runs it and no test does;
+`<!-- run: demo -->` before a block says that scripts/demo or scripts/demo-openstack runs it and no
+test does;
 `<!-- run: booted -->`, that tests/services/test_documented.py runs it where a systemd does;
 `<!-- run: machine -->`, that tests/services/test_own_bundle.py runs it on a machine without Python.
 `<!-- given: NAME -->` says with what the page's directory and node begin; see `place.py`.

@@ -62,8 +62,9 @@ def is_help(path: Path, block: console.Block) -> bool:
 
 
 def test_demo_runs_what_is_marked_as_its() -> None:
-    """A block that the demo stands for names scripts that CI calls, or commands of the demo."""
-    demo = (REPOSITORY / "scripts/demo").read_text()
+    """A block that a demo stands for names scripts that CI calls, or commands of a demo."""
+    demos = (REPOSITORY / "scripts" / name for name in ("demo", "demo-openstack"))
+    demo = "".join(path.read_text() for path in demos)
     ci = (REPOSITORY / ".ci/run").read_text()
 
     def strange(_: Path, page: str) -> Iterator[str]:
