@@ -1,8 +1,9 @@
 """Starting /bin/true in full confinement, as whole processes, against a bare interpreter."""
 
+import contextlib
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -14,11 +15,13 @@ from disk import fresh_disk
 from measure import Command, command, run
 from peers import is_installed
 from product import appb
+from replacing import LIMITS, podman
 from results import Column, Table
 from session import Session
 
 from appbundle.bundle.services import Service
 from bundles import write_bundle
+from tests.services.booted import booted, why_not
 
 _PROGRAM = "/bin/true"
 _TURNS = 6
@@ -41,12 +44,14 @@ class Starter:
         available: Whether it can be measured here.
         call: From the tree and a scratch directory to the command.
         confines: What it takes away, in words.
+        by_systemd: Whether a systemd has to run where it is called.
     """
 
     name: str
     available: Callable[[], bool]
     call: Callable[[Path, Path], Command]
     confines: str
+    by_systemd: bool = False
 
 
 def measure(session: Session) -> list[Table]:
@@ -62,8 +67,8 @@ def measure(session: Session) -> list[Table]:
         ),
     )
     confines = {each.name: each.confines for each in _STARTERS}
-    with fresh_disk(session.workdir) as disk:
-        questions = list(_questions(session, disk))
+    with fresh_disk(session.workdir) as disk, _systemd(disk) as prefix:
+        questions = list(_questions(session, disk, prefix))
         contestants = [Contestant(q.name, partial(once, q)) for q in questions]
         samples = take_turns("run", contestants, max(10, session.rounds * _TURNS), quiet=True)
     bare = medians(samples[questions[0].name])
@@ -82,7 +87,17 @@ def measure(session: Session) -> list[Table]:
     return [table]
 
 
-def _questions(session: Session, disk: Path) -> Iterator[Question]:
+@contextlib.contextmanager
+def _systemd(disk: Path) -> Iterator[Sequence[str]]:
+    """Give what a command begins with that is to find a systemd, which also sees the disk."""
+    if Path("/run/systemd/system").is_dir() or why_not():
+        yield ()
+        return
+    with booted(str(disk)) as machine:
+        yield machine.prefix
+
+
+def _questions(session: Session, disk: Path, prefix: Sequence[str]) -> Iterator[Question]:
     yield bare_interpreter()
     signing.trust(disk, session.workdir)
     bundle = session.workdir / "true.bundle"
@@ -101,7 +116,10 @@ def _questions(session: Session, disk: Path) -> Iterator[Question]:
     tree = disk / "apps/true/1.0"
     for starter in _STARTERS:
         if starter.available():
-            yield Question(name=starter.name, timed=starter.call(tree, disk))
+            timed = starter.call(tree, disk)
+            if starter.by_systemd:
+                timed = replace(timed, argv=(*prefix, *timed.argv))
+            yield Question(name=starter.name, timed=timed)
 
 
 def _bwrap(tree: Path, _: Path) -> Command:
@@ -110,15 +128,15 @@ def _bwrap(tree: Path, _: Path) -> Command:
     return command("bwrap", *apart, "--ro-bind", tree, "/", *private, _PROGRAM)
 
 
-def _crun(tree: Path, disk: Path) -> Command:
-    place = disk / "crun"
+def _oci(runtime: str, tree: Path, disk: Path) -> Command:
+    place = disk / runtime
     place.mkdir()
-    run([command("crun", "spec", "--bundle", place)])
+    run([command(runtime, "spec", "--bundle", place)])
     described = json.loads((place / "config.json").read_text())
     described["root"] = {"path": str(tree), "readonly": True}
     described["process"] |= {"args": [_PROGRAM], "terminal": False}
     (place / "config.json").write_text(json.dumps(described))
-    return command("crun", "--cgroup-manager=disabled", "run", "--bundle", place, "bench")
+    return command(runtime, "run", "--bundle", place, f"bench-{runtime}")
 
 
 def _nspawn(tree: Path, _: Path) -> Command:
@@ -126,13 +144,15 @@ def _nspawn(tree: Path, _: Path) -> Command:
     return command("systemd-nspawn", *quiet, "-D", tree, _PROGRAM)
 
 
-def _podman(tree: Path, _: Path) -> Command:
-    return command("podman", "run", "--rm", "--network=none", "--rootfs", f"{tree}:O", _PROGRAM)
+def _podman(tree: Path, disk: Path) -> Command:
+    options = ("--rm", "--network=none", "--read-only", *LIMITS)
+    return podman(disk, "run", *options, "--rootfs", tree, _PROGRAM)
 
 
-def _systemd_run(_: Path, __: Path) -> Command:
+def _systemd_run(tree: Path, _: Path) -> Command:
+    root = (f"--property=RootDirectory={tree}", "--property=MountAPIVFS=yes")
     properties = [f"--property={each}" for each in _HARDENED]
-    return command("systemd-run", "--quiet", "--wait", "--pipe", *properties, _PROGRAM)
+    return command("systemd-run", "--quiet", "--wait", "--pipe", *root, *properties, _PROGRAM)
 
 
 _STARTERS = (
@@ -145,7 +165,13 @@ _STARTERS = (
     Starter(
         name="crun run",
         available=lambda: is_installed("crun"),
-        call=_crun,
+        call=partial(_oci, "crun"),
+        confines="namespaces, few capabilities",
+    ),
+    Starter(
+        name="runc run",
+        available=lambda: is_installed("runc"),
+        call=partial(_oci, "runc"),
         confines="namespaces, few capabilities",
     ),
     Starter(
@@ -162,8 +188,9 @@ _STARTERS = (
     ),
     Starter(
         name="systemd-run, hardened",
-        available=lambda: Path("/run/systemd/system").is_dir(),
+        available=lambda: Path("/run/systemd/system").is_dir() or not why_not(),
         call=_systemd_run,
         confines="namespaces, seccomp, no capabilities, limits",
+        by_systemd=True,
     ),
 )

@@ -24,7 +24,8 @@ from bundles import declare, read_manifest
 
 _UNIT = "etc/systemd/system/web.service"
 _STOP_S = 20.0
-_LIMIT = 4096
+LIMITS = ("--ulimit=nofile=4096:4096", "--ulimit=nproc=4096:4096")
+"""For podman, whose own are higher than what some machines let anybody have."""
 _By = TypeVar("_By")
 
 
@@ -132,9 +133,7 @@ def podman(disk: Path, *words: str | Path) -> Command:
 
 def start_container(disk: Path, name: str, image: str, port: int) -> Command:
     """The command that starts the server in a container."""
-    # Its own limits are higher than what some machines let anybody have.
-    limits = [f"--ulimit={name}={_LIMIT}:{_LIMIT}" for name in ("nofile", "nproc")]
-    options = ("--network=host", *limits, image)
+    options = ("--network=host", *LIMITS, image)
     words = ("run", "--detach", f"--name={name}", f"--env=PORT={port}", *options)
     return podman(disk, *words, *webserver.ARGV)
 
