@@ -20,6 +20,7 @@ from appbundle.system import accepting
 _SETTLE_S = 1.0
 """How long a service without a health check is watched."""
 _LOOK_S = 0.1
+_TRIAL_STOP_S = 5
 _ACCEPT_S = 0.5
 """How long one connection may wait to be taken by anybody."""
 
@@ -133,7 +134,11 @@ def on_trial(service: Service, taken: set[int]) -> Service:
     asked = service.health
     for old, new in moved.values():
         asked = _redirect(asked, old, new) if asked else None
-    return msgspec.structs.replace(service, sockets=private, health=asked)
+    # Nobody is answered there, so nobody has to wait for its end.
+    stop = msgspec.structs.replace(
+        service.stop, timeout_s=min(service.stop.timeout_s, _TRIAL_STOP_S)
+    )
+    return msgspec.structs.replace(service, sockets=private, health=asked, stop=stop)
 
 
 def _redirect(asked: Health, old: tuple[str, int], new: tuple[str, int]) -> Health:

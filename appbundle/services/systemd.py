@@ -90,7 +90,7 @@ class Systemd:
             self._reload_manager()
 
     def define_next(self, *declared: Declared, shared: bool) -> None:
-        """Write the units of second instances; the next `define` removes them."""
+        """Write the units of second instances; `forget_next` removes them."""
         texts: dict[str, str] = {}
         for wanted, service in declared:
             place = self._place(wanted, users.ensure(self.layout, wanted.app), current=False)
@@ -139,6 +139,8 @@ class Systemd:
         """Make our unit files exactly these; gives whether anything changed."""
         self._directory.mkdir(parents=True, exist_ok=True)
         gone = [name for name in self._own_files() if name not in texts]
+        covering = self._covering(gone)
+        gone = [name for name in gone if not name.startswith(covering)]
         new = {name: text for name, text in texts.items() if not self._has(name, text)}
         # First of all, because there may be no room for it.
         self._write(new)
@@ -148,6 +150,22 @@ class Systemd:
         if gone:
             files.fsync_directory(self._directory)
         return bool(new or gone)
+
+    def _covering(self, names: Sequence[str]) -> tuple[str, ...]:
+        """How the names of units of second instances that run begin.
+
+        Without its unit file systemd would end one in its own way: all processes at once, with
+        what they are answering.
+        """
+        seconds = [name for name in names if name.endswith(f".{units.NEXT}.service")]
+        if not seconds or not self.is_live:
+            return ()
+        shown = self._systemctl("show", "--property=Id,ActiveState", "--", *seconds)
+        return tuple(
+            values["Id"].removesuffix("service")
+            for values in map(_properties, shown.strip().split("\n\n"))
+            if values["ActiveState"] not in ("inactive", "failed")
+        )
 
     def _has(self, name: str, text: str) -> bool:
         path = self._directory / name

@@ -6,6 +6,7 @@ cgroups(7), Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 
@@ -124,7 +125,7 @@ def make(name: str) -> Group:
     """Make a group below the caller's own (version 1), or where the caller may (version 2).
 
     Args:
-        name: A plain name; one of the same name that is in use gets company of another one.
+        name: A plain name, which the process's number is added to.
 
     Returns:
         A group with the controllers that could be had; maybe none.
@@ -198,21 +199,34 @@ def _hands_down(place: str, controller: str) -> bool:
 
 
 def _make_below(parent: str, name: str) -> str:
-    path = f"{parent}/{name}"
-    for attempt in (path, f"{path}~{os.getpid()}"):
+    _remove_left(parent, name)
+    path = f"{parent}/{name}~{os.getpid()}"
+    try:
+        os.mkdir(path)
+    except FileExistsError:
+        # Of another one with our number, who is gone.
         try:
-            os.mkdir(attempt)
-        except FileExistsError:
-            # Left by a start that was killed, unless somebody is in it.
-            try:
-                os.rmdir(attempt)
-                os.mkdir(attempt)
-            except OSError:
-                continue
+            os.rmdir(path)
+            os.mkdir(path)
         except OSError:
             return ""
-        return attempt
-    return ""
+    except OSError:
+        return ""
+    return path
+
+
+def _remove_left(parent: str, name: str) -> None:
+    """Remove groups of starts that were killed, unless somebody is in them."""
+    try:
+        found = os.listdir(parent)
+    except OSError:
+        return
+    for each in found:
+        start, _, pid = each.rpartition("~")
+        # Who lives may be about to enter.
+        if start == name and pid.isdecimal() and not os.path.exists(f"/proc/{pid}"):
+            with contextlib.suppress(OSError):
+                os.rmdir(f"{parent}/{each}")
 
 
 def _places(pid: str, *, everything: bool = False) -> dict[str, tuple[str, str, bool]]:

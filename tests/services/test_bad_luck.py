@@ -60,7 +60,7 @@ def test_systemctl_fails_once(fleet: Fleet, change: str) -> None:
     prepare(fleet, change)
     number, codes = 0, set()
     while True:
-        number += 7 if change == "overlap" else 3
+        number += 4 if change == "overlap" else 1
         with failing(fleet, number):
             said = fleet.node.appb("--json", "switch", "web@2.0", check=False)
             calls = len(fleet.node.run("cat", "/run/systemctl-calls").stdout.splitlines())

@@ -37,8 +37,8 @@ def _add_network(root: Path) -> None:
 
 def test_control_plane_from_a_node_file() -> None:
     """A node file with nothing but an address becomes a control plane that starts servers. Nova is
-    upgraded without a failed request, saved from a broken release, taken back with its databases;
-    the demo, which ends at whatever is not so, tells it. A restarted node has all of it again."""
+    upgraded while it is asked, saved from a broken release, taken back with its databases; the
+    demo, which ends at whatever is not so, tells it. A restarted node has all of it again."""
     if reason := why_not() or ("" if shutil.which("mmdebstrap") else "needs mmdebstrap"):
         pytest.skip(reason)
     subprocess.run([REPOSITORY / "scripts/build-openstack", BUNDLES], check=True, timeout=2400)

@@ -57,6 +57,12 @@ def test_upgrade_and_way_back(fleet: Fleet, change: str) -> None:
     assert fleet.get() == "web 1.0"
     assert "next" not in fleet.node.systemctl("list-units", "--all", "web*")
     assert "next" not in fleet.node.run("ls", "/usr/local/lib/systemd/system").stdout
+    # One that has lost its unit file is ended in another way than declared.
+    journal = ("journalctl", "--output=cat", "--identifier=systemd", "--boot")
+    said = fleet.node.run(*journal, "--unit=web.next.service", check=True).stdout.splitlines()
+    ends = [line for line in said if line.startswith("Stopping")]
+    assert ends or change == "restart"
+    assert all("new version" in line for line in ends), said
 
 
 @pytest.mark.parametrize(
