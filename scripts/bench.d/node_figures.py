@@ -10,7 +10,8 @@ from processes import memory_of_confined
 def main(apps: Path, first: int) -> None:
     """Print what each app has on disk, what all have, and what services have of memory."""
     alone, seen = 0, dict[int, int]()
-    for app in sorted(path for path in apps.iterdir() if path.name[0] != "."):
+    found = (path for path in apps.iterdir() if path.name[0] != "." and not path.is_symlink())
+    for app in sorted(found):
         own = dict(_files(app))
         alone += sum(own.values())
         seen |= own
