@@ -1,12 +1,28 @@
-"""Switches that take themselves back unless somebody confirms them."""
+"""When a switch is taken back: options that several commands have, and what they lead to."""
 
 from typing import TYPE_CHECKING
 
+import click
+
+from appbundle.cli.duration import Duration
 from appbundle.cli.session import Session
 from appbundle.flows.context import Gate
 
 if TYPE_CHECKING:
-    from appbundle.flows.switch import Switched
+    from appbundle.flows.consequences import Switched
+
+no_revert_option = click.option(
+    "--no-revert", is_flag=True, help="Stay, even if a service is not healthy."
+)
+confirm_within_option = click.option(
+    "--confirm-within",
+    metavar="TIME",
+    type=Duration(),
+    help="Go back by itself unless confirmed within TIME (60s), boots included.",
+)
+accept_loss_option = click.option(
+    "--accept-loss", is_flag=True, help="Go back even if what was written since is lost."
+)
 
 
 def arm(session: Session, gate: Gate) -> None:

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 from appbundle.cli.words import size
 
 if TYPE_CHECKING:
+    from appbundle.flows.consequences import SettingChange, Switched
     from appbundle.flows.cost import Cost
     from appbundle.flows.install import Installed
     from appbundle.flows.offer import Offer
     from appbundle.flows.settings import Changed
-    from appbundle.flows.switch import SettingChange, Switched
     from appbundle.store.generations import Generation
     from appbundle.store.versions import About
 

@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING
 import click
 
 from appbundle.cli import complete, gates, shapes
-from appbundle.cli.duration import Duration
 from appbundle.cli.session import Session
 from appbundle.errors import UsageError
 from appbundle.flows.context import Gate
 from appbundle.names import BundleRef, parse_app_name, parse_ref
 
 if TYPE_CHECKING:
-    from appbundle.flows.switch import Switched
+    from appbundle.flows.consequences import Switched
 
 
 @click.command(name="switch")
@@ -23,15 +22,10 @@ if TYPE_CHECKING:
     "--previous", is_flag=True, help="Go back to the parent generation, or only with one APP."
 )
 @click.option("--to", "number", metavar="GENERATION", type=int, help="Go to this generation.")
-@click.option("--no-revert", is_flag=True, help="Stay, even if a service is not healthy.")
-@click.option(
-    "--confirm-within",
-    metavar="TIME",
-    type=Duration(),
-    help="Go back by itself unless confirmed within TIME (60s), boots included.",
-)
+@gates.no_revert_option
+@gates.confirm_within_option
 @click.option("--confirm", is_flag=True, help="Confirm such a switch.")
-@click.option("--accept-loss", is_flag=True, help="Go back even if what was written since is lost.")
+@gates.accept_loss_option
 @click.option("--resume", is_flag=True, help="End an interrupted or unconfirmed switch.")
 @click.option("-n", "--dry-run", is_flag=True, help="Say what would change.")
 @click.pass_obj

@@ -12,8 +12,8 @@ from appbundle.bundle.statement import Signed
 from appbundle.errors import NotFoundError, UsageError
 from appbundle.flows import authenticity
 from appbundle.flows.arguments import is_path
+from appbundle.flows.consequences import SettingChange, setting_changes
 from appbundle.flows.context import Context
-from appbundle.flows.switch import SettingChange, setting_changes
 from appbundle.names import AppName, BundleRef, Version, parse_ref
 from appbundle.repository import configured
 from appbundle.store import generations, manifests, versions

@@ -14,13 +14,13 @@ from appbundle.errors import (
     UnhealthyError,
     UsageError,
 )
-from appbundle.flows import authenticity, cost, switch
+from appbundle.flows import authenticity, consequences, cost, switch
 from appbundle.flows.arguments import of_words
+from appbundle.flows.consequences import Switched
 from appbundle.flows.context import Context
 from appbundle.flows.cost import Cost
 from appbundle.flows.goal import Added, Goal, Unchanged
 from appbundle.flows.origin import Origin, read
-from appbundle.flows.switch import Change, Switched
 from appbundle.layout import Layout
 from appbundle.names import AppName, BundleRef, Version
 from appbundle.repository import bindings
@@ -285,7 +285,7 @@ def _finish(context: Context, transaction: _Transaction, goal: Goal) -> Installe
     prepared = None
     if step.after is not None:
         # Before anything is published: what may not go back is refused at once.
-        switch.losses(context, step.before, step.after, told)
+        consequences.losses(context, step.before, step.after, told)
         trees = {each.bundle.statement.name: each.tree for each in transaction.staged}
         prepared = switch.prepare(
             context,
@@ -379,19 +379,12 @@ def plan_from(
         refs[name], told[name] = Version(manifest.version), manifest
     step = goal.step(context, refs, told)
     before, after = step.before, step.after
-    found: Iterator[Change] = iter(())
     if after is not None:
-        found = switch.changes(before.apps if before else {}, after.apps, whole=True)
+        planned = consequences.foresee(context, before, after, told=told)
+    else:
+        planned = Switched(generation=before, outcome="planned", changes=())
     return Installed(
-        switched=Switched(
-            generation=after or before,
-            outcome="planned",
-            changes=tuple(found),
-            settings=switch.told_settings(before, after) if after else (),
-            widenings=switch.widenings(context, before, after, told) if after else (),
-            losses=switch.losses(context, before, after, told) if after else (),
-            commands=switch.new_commands(before, after) if after else (),
-        ),
+        switched=planned,
         versions=_refs(refs),
         cost=total,
     )

@@ -11,8 +11,8 @@ from appbundle.bundle.settings import Setting
 from appbundle.errors import NotFoundError, UsageError
 from appbundle.flows import configuration, switch
 from appbundle.flows.configuration import Wish
+from appbundle.flows.consequences import Switched, foresee
 from appbundle.flows.context import Context
-from appbundle.flows.switch import Switched
 from appbundle.names import AppName, Version, escape
 from appbundle.store import generations, node, secrets
 from appbundle.store.generations import Generation
@@ -148,12 +148,7 @@ def _change(
         )
     if dry_run:
         configuration.check(context.layout, before, generation)
-        switched = Switched(
-            generation=generation,
-            outcome="planned",
-            changes=(),
-            settings=switch.told_settings(before, generation),
-        )
+        switched = foresee(context, before, generation)
     else:
         switched = switch.make_current(context, before, generation, wishes={app: wish})
     return Changed(app=app, switched=switched, changed=changed)

@@ -7,74 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from appbundle.errors import ConflictError, NotFoundError
+from appbundle.flows.consequences import Switched, foresee
 from appbundle.flows.context import Context
 from appbundle.names import OWN, AppName, BundleRef, Version
-from appbundle.store import commands, generations, listed, node
+from appbundle.store import generations, listed, node
 from appbundle.store.generations import Generation
 from appbundle.system import files
 
 if TYPE_CHECKING:
     from appbundle.bundle.manifest import Manifest
     from appbundle.flows.configuration import Wishes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
-    """What a switch means for one app; None where it is not part of a generation."""
-
-    name: AppName
-    before: Version | None
-    after: Version | None
-
-    def __str__(self) -> str:
-        return f"{self.name}: {self.before or '(none)'} → {self.after or '(none)'}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SettingChange:
-    """What a switch means for one setting; None where it has its default.
-
-    A secret is only said to be `(secret)` before and `(changed)` after.
-    """
-
-    app: AppName
-    name: str
-    before: str | None
-    after: str | None
-
-    def __str__(self) -> str:
-        before, after = ("(default)" if v is None else v for v in (self.before, self.after))
-        return f"{self.app} {self.name}: {before} → {after}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Switched:
-    """The result of a switch.
-
-    Args:
-        generation: What is current now, or would be; None on a node that never had any.
-        outcome: `switched`, `unchanged`, `installed` or `planned`.
-        changes: The apps whose version differs from before.
-        settings: Those that have another value, of apps that stay or come.
-        widenings: What services may do that they could not before, a sentence each.
-        losses: What is lost of what apps have written, a sentence each.
-        commands: What can be called newly by name.
-    """
-
-    generation: Generation | None
-    outcome: str
-    changes: tuple[Change, ...]
-    settings: tuple[SettingChange, ...] = ()
-    widenings: tuple[str, ...] = ()
-    losses: tuple[str, ...] = ()
-    commands: tuple[str, ...] = ()
-
-    @property
-    def lines(self) -> tuple[str, ...]:
-        """All of it that people should know before it happens."""
-        changed = map(str, (*self.changes, *self.settings))
-        called = [f"commands: {', '.join(self.commands)} (in /apps/bin)"] if self.commands else []
-        return (*changed, *called, *self.widenings, *self.losses)
 
 
 Prepared = tuple[Generation, Path]
@@ -207,18 +149,7 @@ def _switch_number(
 ) -> Switched:
     target = generations.read(context.layout, number)
     _check_complete(context, target)
-    found = tuple(changes(current.apps if current else {}, target.apps, whole=True))
-    wider = widenings(context, current, target)
-    lost = losses(context, current, target)
-    planned = Switched(
-        generation=target,
-        outcome="planned",
-        changes=found,
-        settings=told_settings(current, target),
-        widenings=wider,
-        losses=lost,
-        commands=new_commands(current, target),
-    )
+    planned = foresee(context, current, target)
     if dry_run:
         return planned
     if current is not None and current.number == number:
@@ -244,45 +175,6 @@ def _announce(context: Context, planned: Switched) -> None:
         )
 
 
-def losses(
-    context: Context,
-    before: Generation | None,
-    after: Generation,
-    told: "Mapping[AppName, Manifest] | None" = None,
-) -> tuple[str, ...]:
-    """Say what is lost of what apps have written, where a release goes back.
-
-    Args:
-        told: Manifests of versions that are not on disk yet.
-
-    Raises:
-        ConflictError: A release forbids to go back, or there is nothing to restore.
-    """
-    if before is None or not before.configuration:
-        return ()
-    from appbundle.flows import tasks
-
-    return tasks.losses(context, before, after, told or {})
-
-
-def widenings(
-    context: Context,
-    before: Generation | None,
-    after: Generation,
-    told: "Mapping[AppName, Manifest] | None" = None,
-) -> tuple[str, ...]:
-    """Say what services of a generation may do that they could not before.
-
-    Args:
-        told: Manifests of versions that are not on disk yet.
-    """
-    if not (after.serving or after.configuration):
-        return ()
-    from appbundle.flows import permissions
-
-    return permissions.widenings(context.layout, before, after, told)
-
-
 def _check_complete(context: Context, target: Generation) -> None:
     missing = generations.missing_versions(context.layout, target)
     if missing:
@@ -303,25 +195,17 @@ def _switch_apps(
     layout = context.layout
     before = generations.current(layout)
     apps = dict(before.apps) if before else {}
-    found = tuple(changes(apps, wanted))
-    for change in found:
-        generations.require_version(layout, BundleRef(change.name, change.after))
-    if not found:
+    changed = {name: version for name, version in wanted.items() if apps.get(name) != version}
+    for name, version in sorted(changed.items()):
+        generations.require_version(layout, BundleRef(name, version))
+    if not changed:
         outcome = "planned" if dry_run else "unchanged"
         if not dry_run:
             _settle(context, before)
         return Switched(generation=before, outcome=outcome, changes=())
     generation = plan(context, apps | dict(wanted), reason, origins)
     if dry_run:
-        return Switched(
-            generation=generation,
-            outcome="planned",
-            changes=found,
-            settings=told_settings(before, generation),
-            widenings=widenings(context, before, generation),
-            losses=losses(context, before, generation),
-            commands=new_commands(before, generation),
-        )
+        return foresee(context, before, generation)
     return make_current(context, before, generation)
 
 
@@ -417,12 +301,6 @@ def _launching_appb(context: Context, apps: Mapping[AppName, Version]) -> list[s
     return [own.OWN_PROGRAM] if OWN in apps else own.lasting_command(context.layout)
 
 
-def new_commands(before: Generation | None, after: Generation) -> tuple[str, ...]:
-    """The commands that a generation has and the one before has not, sorted."""
-    had = commands.names(before.commands) if before else set()
-    return tuple(sorted(commands.names(after.commands) - had))
-
-
 def make_current(
     context: Context,
     before: Generation | None,
@@ -480,15 +358,7 @@ def activate_prepared(
 ) -> Switched:
     """Number a durable generation and make it current."""
     generation, directory = prepared
-    planned = Switched(
-        generation=generation,
-        outcome="switched",
-        changes=tuple(changes(before.apps if before else {}, generation.apps, whole=True)),
-        settings=told_settings(before, generation),
-        widenings=widenings(context, before, generation),
-        losses=losses(context, before, generation),
-        commands=new_commands(before, generation),
-    )
+    planned = foresee(context, before, generation, outcome="switched")
     _announce(context, planned)
     if before is not None and before.secrets:
         _keep_secrets(context, before, generation)
@@ -524,46 +394,3 @@ def _settle(context: Context, current: Generation | None) -> None:
     """Have the services of what is current already run from it, whatever was interrupted."""
     if current is not None and (current.serving or current.configuration):
         _activate(context, current, current)
-
-
-def changes(
-    before: Mapping[AppName, Version], after: Mapping[AppName, Version], *, whole: bool = False
-) -> Iterator[Change]:
-    """The apps whose version differs.
-
-    Args:
-        whole: `after` is everything: apps that it lacks go. Otherwise it only adds.
-    """
-    names = sorted({*before, *after}) if whole else sorted(after)
-    for name in names:
-        if before.get(name) != after.get(name):
-            yield Change(name=name, before=before.get(name), after=after.get(name))
-
-
-def setting_changes(before: Generation, after: Generation) -> Iterator[SettingChange]:
-    """The settings whose value differs; of secrets, those that are others."""
-    for app in sorted({*before.configuration, *after.configuration}):
-        yield from _differences(app, before.given(app), after.given(app))
-        for each in _differences(app, before.secrets.get(app, {}), after.secrets.get(app, {})):
-            had = None if each.before is None else "(secret)"
-            has = None if each.after is None else "(changed)" if had else "(secret)"
-            yield replace(each, before=had, after=has)
-
-
-def _differences(
-    app: AppName, before: Mapping[str, str], after: Mapping[str, str]
-) -> Iterator[SettingChange]:
-    for name in sorted({*before, *after}):
-        if before.get(name) != after.get(name):
-            yield SettingChange(app=app, name=name, before=before.get(name), after=after.get(name))
-
-
-def told_settings(before: Generation | None, after: Generation) -> tuple[SettingChange, ...]:
-    """The same, of apps that stay or come; of secrets only those that are replaced."""
-    nothing = replace(after, configuration={}, settings={}, taken={}, secrets={})
-    return tuple(
-        each
-        for each in setting_changes(before or nothing, after)
-        if each.app in after.apps
-        and (each.after == "(changed)" or "(secret)" not in (each.before, each.after))
-    )

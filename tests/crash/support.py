@@ -21,6 +21,7 @@ from appbundle.flows import listing
 from appbundle.flows import remove as removing
 from appbundle.flows import switch as switching
 from appbundle.flows import verify as verifying
+from appbundle.flows.consequences import Switched
 from appbundle.flows.context import Context
 from appbundle.layout import Layout
 from appbundle.names import AppName, Version, parse_ref
@@ -137,11 +138,11 @@ class Node:
         """Install bundles."""
         return installing.install(self.context(now), [str(path) for path in paths], **how)
 
-    def switch(self, *refs: str) -> switching.Switched:
+    def switch(self, *refs: str) -> Switched:
         """Switch to versions."""
         return switching.switch(self.context(), [parse_ref(ref) for ref in refs])
 
-    def previous(self, name: str | None = None) -> switching.Switched:
+    def previous(self, name: str | None = None) -> Switched:
         """Go back, wholly or with one app."""
         if name is None:
             return switching.switch_previous(self.context())

@@ -8,6 +8,7 @@ import pytest
 
 from appbundle.errors import AppbError, NotFoundError
 from appbundle.flows import switch as switching
+from appbundle.flows.consequences import Switched
 from appbundle.names import AppName, parse_ref
 from tests.bundles import picture
 from tests.crash.support import Node
@@ -32,7 +33,7 @@ def apps(node: Node) -> tuple[str | None, str | None]:
     return found[0], found[1]
 
 
-def to(node: Node, number: int) -> switching.Switched:
+def to(node: Node, number: int) -> Switched:
     """Go to a generation."""
     return switching.switch_to(node.context(), number)
 
@@ -142,7 +143,7 @@ def test_app_that_moved_on_goes_back_to_there(three: Node, bundle: Bundle) -> No
         lambda node: to(node, 3),
     ],
 )
-def test_nothing_to_change(three: Node, act: Callable[[Node], switching.Switched]) -> None:
+def test_nothing_to_change(three: Node, act: Callable[[Node], Switched]) -> None:
     """Switching to what is current makes no generation and touches no file."""
     before = picture(three.root)
     assert act(three).outcome == "unchanged"
