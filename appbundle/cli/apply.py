@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 import click
 
 from appbundle.cli import gates, shapes
-from appbundle.cli.duration import Duration
 from appbundle.cli.session import Session
 from appbundle.flows.context import Gate
 from appbundle.names import escape
@@ -26,14 +25,9 @@ if TYPE_CHECKING:
     help="Choose from the bundle files in DIR, too; may be repeated.",
 )
 @click.option("--allow-downgrade", is_flag=True, help="Accept an older release than before.")
-@click.option("--no-revert", is_flag=True, help="Stay, even if a service is not healthy.")
-@click.option(
-    "--confirm-within",
-    metavar="TIME",
-    type=Duration(),
-    help="Go back by itself unless confirmed within TIME (60s), boots included.",
-)
-@click.option("--accept-loss", is_flag=True, help="Go back even if what was written since is lost.")
+@gates.no_revert_option
+@gates.confirm_within_option
+@gates.accept_loss_option
 @click.option("-n", "--dry-run", is_flag=True, help="Say what would happen.")
 @click.pass_obj
 def apply_command(

@@ -2,7 +2,7 @@
 
 import click
 
-from appbundle.cli import shapes
+from appbundle.cli import gates, shapes
 from appbundle.cli.session import Session
 from appbundle.flows.context import Gate
 
@@ -12,7 +12,7 @@ from appbundle.flows.context import Gate
 @click.option("--from", "repository", metavar="NAME", help="Look for apps in this repository only.")
 @click.option("--no-switch", is_flag=True, help="Install only; what is current stays current.")
 @click.option("--allow-downgrade", is_flag=True, help="Accept an older release than before.")
-@click.option("--no-revert", is_flag=True, help="Stay, even if a service is not healthy.")
+@gates.no_revert_option
 @click.option("-n", "--dry-run", is_flag=True, help="Verify and say what would happen.")
 @click.pass_obj
 def install_command(

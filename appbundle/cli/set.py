@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from appbundle.cli import complete, shapes
+from appbundle.cli import complete, gates, shapes
 from appbundle.cli.session import Session
 from appbundle.errors import UsageError
 from appbundle.flows.context import Gate
@@ -22,7 +22,7 @@ from appbundle.names import parse_app_name
     multiple=True,
     help="Take a value from a file, without the newline at its end.",
 )
-@click.option("--no-revert", is_flag=True, help="Stay, even if a service is not healthy.")
+@gates.no_revert_option
 @click.option("-n", "--dry-run", is_flag=True, help="Only check.")
 @click.pass_obj
 def set_command(

@@ -2,7 +2,7 @@
 
 import click
 
-from appbundle.cli import complete, shapes
+from appbundle.cli import complete, gates, shapes
 from appbundle.cli.session import Session
 from appbundle.flows.context import Gate
 from appbundle.names import parse_app_name
@@ -11,7 +11,7 @@ from appbundle.names import parse_app_name
 @click.command(name="unset")
 @click.argument("app", metavar="APP", shell_complete=complete.apps)
 @click.argument("keys", metavar="KEY...", nargs=-1, required=True)
-@click.option("--no-revert", is_flag=True, help="Stay, even if a service is not healthy.")
+@gates.no_revert_option
 @click.option("-n", "--dry-run", is_flag=True, help="Only check.")
 @click.pass_obj
 def unset_command(

@@ -2,7 +2,7 @@
 
 import click
 
-from appbundle.cli import complete, shapes
+from appbundle.cli import complete, gates, shapes
 from appbundle.cli.duration import Duration
 from appbundle.cli.session import Session
 from appbundle.errors import UsageError
@@ -12,7 +12,7 @@ from appbundle.names import parse_app_name
 
 @click.command(name="upgrade")
 @click.argument("apps", metavar="[APP]...", nargs=-1, shell_complete=complete.apps)
-@click.option("--no-revert", is_flag=True, help="Stay, even if a service is not healthy.")
+@gates.no_revert_option
 @click.option("-n", "--dry-run", is_flag=True, help="Say what would be fetched and what changes.")
 @click.option(
     "--schedule",
